@@ -1,0 +1,100 @@
+//! Handlers called with JSON.
+
+use bowline_core::{Context, Error, Result};
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use serde_json::Value;
+
+use super::{
+    BidiStreaming, BoxFuture, ClientStreaming, Handler, Message, ServerStreaming, Unary, from_json, invalid_json, to_json,
+};
+use crate::Streaming;
+use crate::rest::{Encoding, RestInput, RestReply};
+
+fn decode<T: Message>(input: RestInput) -> Result<T> {
+    match input {
+        RestInput::Json(bytes) => from_json(&bytes),
+        RestInput::Value(value) => serde_json::from_value(Value::Object(value)).map_err(|e| invalid_json(&e)),
+        RestInput::Proto(bytes, merge) => {
+            let message = T::decode_from_slice(&bytes).map_err(|e| {
+                Error::invalid_argument(format!("the body is no protobuf message of this type: {e}"))
+                    .with_reason("INVALID_PROTOBUF")
+            })?;
+            let Some(merge) = merge else { return Ok(message) };
+            let value = serde_json::to_value(&message)
+                .map_err(|e| Error::internal("the request cannot be written as JSON").with_source(e))?;
+            serde_json::from_value(Value::Object(merge(value)?)).map_err(|e| invalid_json(&e))
+        }
+        RestInput::Lines(_) => Err(Error::internal("a stream was bound to a method that takes one message")),
+    }
+}
+
+fn decode_stream<T: Message>(input: RestInput) -> Result<Streaming<T>> {
+    match input {
+        RestInput::Lines(lines) => Ok(Streaming::new(lines.map(|line| from_json(&line?)))),
+        one => Ok(Streaming::from_iter([decode::<T>(one)?])),
+    }
+}
+
+fn encode<T: Message>(message: &T, encoding: Encoding) -> Result<Bytes> {
+    match encoding {
+        Encoding::Json => to_json(message),
+        Encoding::Proto => Ok(message.encode_to_bytes()),
+    }
+}
+
+fn stream<T: Message>(messages: Streaming<T>) -> RestReply {
+    RestReply::Stream(messages.try_map(|message| to_json(&message)))
+}
+
+impl<F, Fut, Req, Res> Handler for Unary<F, Req, Res>
+where
+    Req: Message,
+    Res: Message,
+    F: Fn(Context, Req) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Res>> + Send + 'static,
+{
+    fn call_rest(&self, cx: Context, input: RestInput, encoding: Encoding) -> BoxFuture<Result<RestReply>> {
+        let reply = decode(input).map(|message| (self.handler)(cx, message));
+        async move { Ok(RestReply::Message(encode(&reply?.await?, encoding)?)) }.boxed()
+    }
+}
+
+impl<F, Fut, Req, Res> Handler for ServerStreaming<F, Req, Res>
+where
+    Req: Message,
+    Res: Message,
+    F: Fn(Context, Req) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Streaming<Res>>> + Send + 'static,
+{
+    fn call_rest(&self, cx: Context, input: RestInput, _: Encoding) -> BoxFuture<Result<RestReply>> {
+        let reply = decode(input).map(|message| (self.handler)(cx, message));
+        async move { Ok(stream(reply?.await?)) }.boxed()
+    }
+}
+
+impl<F, Fut, Req, Res> Handler for ClientStreaming<F, Req, Res>
+where
+    Req: Message,
+    Res: Message,
+    F: Fn(Context, Streaming<Req>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Res>> + Send + 'static,
+{
+    fn call_rest(&self, cx: Context, input: RestInput, encoding: Encoding) -> BoxFuture<Result<RestReply>> {
+        let reply = decode_stream(input).map(|messages| (self.handler)(cx, messages));
+        async move { Ok(RestReply::Message(encode(&reply?.await?, encoding)?)) }.boxed()
+    }
+}
+
+impl<F, Fut, Req, Res> Handler for BidiStreaming<F, Req, Res>
+where
+    Req: Message,
+    Res: Message,
+    F: Fn(Context, Streaming<Req>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Streaming<Res>>> + Send + 'static,
+{
+    fn call_rest(&self, cx: Context, input: RestInput, _: Encoding) -> BoxFuture<Result<RestReply>> {
+        let reply = decode_stream(input).map(|messages| (self.handler)(cx, messages));
+        async move { Ok(stream(reply?.await?)) }.boxed()
+    }
+}

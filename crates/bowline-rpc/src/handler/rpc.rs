@@ -1,0 +1,222 @@
+//! Handlers as connectrpc dispatchers: one per method, so that a path is looked up once, by our router.
+
+use bowline_core::{Context, Error, Result};
+use bytes::Bytes;
+use connectrpc::dispatcher::{RequestStream, StreamingResult, UnaryResult};
+use connectrpc::{
+    CodecFormat, ConnectError, Dispatcher, Encodable, EncodedResponse, MethodDescriptor, Payload, RequestContext, Response,
+};
+use futures_util::{FutureExt, StreamExt};
+
+use super::{BidiStreaming, Call, ClientStreaming, Message, ServerStreaming, Unary, outgoing};
+use crate::Streaming;
+use crate::wire;
+
+/// A call of another kind than the method's. The router never makes one.
+fn wrong_kind<T: Send + 'static>() -> super::BoxFuture<Result<T, ConnectError>> {
+    async { Err(ConnectError::unimplemented("the method is of another streaming kind")) }.boxed()
+}
+
+fn encode<T: Message>(message: &T, format: CodecFormat) -> Result<EncodedResponse, ConnectError> {
+    let bytes = match format {
+        CodecFormat::Proto => message.encode_to_bytes(),
+        CodecFormat::Json => serde_json::to_vec(message)
+            .map_err(|e| ConnectError::internal(format!("the reply cannot be written as JSON: {e}")))?
+            .into(),
+        // The enum is open; a codec we do not know cannot have been negotiated.
+        _ => return Err(ConnectError::unimplemented("unknown codec")),
+    };
+    Ok(Response::new(bytes.into()))
+}
+
+fn incoming<Req: Message>(
+    request: &RequestContext,
+    messages: RequestStream,
+    format: CodecFormat,
+) -> Streaming<Req> {
+    let options = request.decode_options().clone();
+    Streaming::new(messages.map(move |item| {
+        let payload = Payload::new(item.map_err(wire::from_connect)?, format).with_decode_options(options.clone());
+        payload.take_message::<Req>().map_err(wire::from_connect)
+    }))
+}
+
+fn reply<Res: Message>(
+    call: Call,
+    messages: Streaming<Res>,
+    format: CodecFormat,
+) -> Response<connectrpc::EncodedStream> {
+    let Call { cx, outcome } = call;
+    let (err_cx, err_outcome) = (cx.clone(), outcome.clone());
+    let items = outgoing(cx, outcome, messages, move |message: Res| {
+        encode(&message, format).map(|response| response.body).map_err(wire::from_connect)
+    });
+    Response::new(
+        items.map(move |item| item.map_err(|error: Error| Call::fail(&err_cx, &err_outcome, error))).boxed(),
+    )
+}
+
+impl<F, Fut, Req, Res> Dispatcher for Unary<F, Req, Res>
+where
+    Req: Message,
+    Res: Message,
+    F: Fn(Context, Req) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Res>> + Send + 'static,
+{
+    fn lookup(&self, _path: &str) -> Option<MethodDescriptor> {
+        Some(MethodDescriptor::unary(false))
+    }
+
+    fn call_unary(
+        &self,
+        _path: &str,
+        mut request: RequestContext,
+        payload: Payload,
+        format: CodecFormat,
+    ) -> UnaryResult {
+        let message = match payload.take_message::<Req>() {
+            Ok(message) => message,
+            Err(error) => return Box::pin(std::future::ready(Err(error))),
+        };
+        let Call { cx, outcome } = Call::take(&mut request);
+        let reply = (self.handler)(cx.clone(), message);
+        Box::pin(async move { encode(&Call::finish(&cx, &outcome, reply.await)?, format) })
+    }
+
+    fn call_server_streaming(&self, _: &str, _: RequestContext, _: Bytes, _: CodecFormat) -> StreamingResult {
+        wrong_kind()
+    }
+
+    fn call_client_streaming(&self, _: &str, _: RequestContext, _: RequestStream, _: CodecFormat) -> UnaryResult {
+        wrong_kind()
+    }
+
+    fn call_bidi_streaming(&self, _: &str, _: RequestContext, _: RequestStream, _: CodecFormat) -> StreamingResult {
+        wrong_kind()
+    }
+}
+
+impl<F, Fut, Req, Res> Dispatcher for ServerStreaming<F, Req, Res>
+where
+    Req: Message,
+    Res: Message,
+    F: Fn(Context, Req) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Streaming<Res>>> + Send + 'static,
+{
+    fn lookup(&self, _path: &str) -> Option<MethodDescriptor> {
+        Some(MethodDescriptor::server_streaming())
+    }
+
+    fn call_unary(&self, _: &str, _: RequestContext, _: Payload, _: CodecFormat) -> UnaryResult {
+        wrong_kind()
+    }
+
+    fn call_server_streaming(
+        &self,
+        _path: &str,
+        mut request: RequestContext,
+        message: Bytes,
+        format: CodecFormat,
+    ) -> StreamingResult {
+        let payload = Payload::new(message, format).with_decode_options(request.decode_options().clone());
+        let message = match payload.take_message::<Req>() {
+            Ok(message) => message,
+            Err(error) => return Box::pin(std::future::ready(Err(error))),
+        };
+        let call = Call::take(&mut request);
+        let replies = (self.handler)(call.cx.clone(), message);
+        Box::pin(async move {
+            match replies.await {
+                Ok(messages) => Ok(reply(call, messages, format)),
+                Err(error) => Err(Call::fail(&call.cx, &call.outcome, error)),
+            }
+        })
+    }
+
+    fn call_client_streaming(&self, _: &str, _: RequestContext, _: RequestStream, _: CodecFormat) -> UnaryResult {
+        wrong_kind()
+    }
+
+    fn call_bidi_streaming(&self, _: &str, _: RequestContext, _: RequestStream, _: CodecFormat) -> StreamingResult {
+        wrong_kind()
+    }
+}
+
+impl<F, Fut, Req, Res> Dispatcher for ClientStreaming<F, Req, Res>
+where
+    Req: Message,
+    Res: Message,
+    F: Fn(Context, Streaming<Req>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Res>> + Send + 'static,
+{
+    fn lookup(&self, _path: &str) -> Option<MethodDescriptor> {
+        Some(MethodDescriptor::client_streaming())
+    }
+
+    fn call_unary(&self, _: &str, _: RequestContext, _: Payload, _: CodecFormat) -> UnaryResult {
+        wrong_kind()
+    }
+
+    fn call_server_streaming(&self, _: &str, _: RequestContext, _: Bytes, _: CodecFormat) -> StreamingResult {
+        wrong_kind()
+    }
+
+    fn call_client_streaming(
+        &self,
+        _path: &str,
+        mut request: RequestContext,
+        messages: RequestStream,
+        format: CodecFormat,
+    ) -> UnaryResult {
+        let messages = incoming(&request, messages, format);
+        let Call { cx, outcome } = Call::take(&mut request);
+        let reply = (self.handler)(cx.clone(), messages);
+        Box::pin(async move { encode(&Call::finish(&cx, &outcome, reply.await)?, format) })
+    }
+
+    fn call_bidi_streaming(&self, _: &str, _: RequestContext, _: RequestStream, _: CodecFormat) -> StreamingResult {
+        wrong_kind()
+    }
+}
+
+impl<F, Fut, Req, Res> Dispatcher for BidiStreaming<F, Req, Res>
+where
+    Req: Message,
+    Res: Message,
+    F: Fn(Context, Streaming<Req>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Streaming<Res>>> + Send + 'static,
+{
+    fn lookup(&self, _path: &str) -> Option<MethodDescriptor> {
+        Some(MethodDescriptor::bidi_streaming())
+    }
+
+    fn call_unary(&self, _: &str, _: RequestContext, _: Payload, _: CodecFormat) -> UnaryResult {
+        wrong_kind()
+    }
+
+    fn call_server_streaming(&self, _: &str, _: RequestContext, _: Bytes, _: CodecFormat) -> StreamingResult {
+        wrong_kind()
+    }
+
+    fn call_client_streaming(&self, _: &str, _: RequestContext, _: RequestStream, _: CodecFormat) -> UnaryResult {
+        wrong_kind()
+    }
+
+    fn call_bidi_streaming(
+        &self,
+        _path: &str,
+        mut request: RequestContext,
+        messages: RequestStream,
+        format: CodecFormat,
+    ) -> StreamingResult {
+        let messages = incoming(&request, messages, format);
+        let call = Call::take(&mut request);
+        let replies = (self.handler)(call.cx.clone(), messages);
+        Box::pin(async move {
+            match replies.await {
+                Ok(messages) => Ok(reply(call, messages, format)),
+                Err(error) => Err(Call::fail(&call.cx, &call.outcome, error)),
+            }
+        })
+    }
+}

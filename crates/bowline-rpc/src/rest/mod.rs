@@ -1,0 +1,79 @@
+//! REST bindings from `google.api.http`.
+//!
+//! What a request binds to, point by point:
+//!
+//! - **Path templates.** Literals beat variables, `*` beats `**`; a verb (`:cancel`) is literal. `{v=**}` takes at least one
+//!   segment unless it is the whole template. `%2F` decodes to `/` in a variable of one segment and stays `%2F` in one of
+//!   several, so that it can be told from a separator. `+` is a plus in a path and a space in a query.
+//! - **Precedence.** A path variable wins. The same field in body or query must have the same value, or the call fails with
+//!   `INVALID_ARGUMENT`.
+//! - **Queries** bind scalar, enum (name or number), wrapper, `Timestamp`, `Duration` and `FieldMask` fields, repeated ones
+//!   by repeating the key, nested ones with dots (`page.size=10`). Snake and camel names both work. Unknown keys are ignored.
+//!   The last of several values for a field that is not repeated counts.
+//! - **Bodies.** `body: "*"` fills everything and refuses query parameters. `body: "field"` fills one field; the rest comes
+//!   from the query. Without `body`, a body is ignored. JSON (`application/json`) and protobuf (`application/protobuf`,
+//!   `application/x-protobuf`; with `body: "*"` only) are understood; another content type is answered with 415. No body at
+//!   all is an empty message. A `google.api.HttpBody` takes any content type and its bytes as they are.
+//! - **Replies** are canonical proto JSON (64-bit integers are strings), or protobuf when `Accept` asks for it;
+//!   `response_body: "field"` sends that field alone; a `google.api.HttpBody` is sent as it is.
+//! - **Streams.** A reply stream is NDJSON (`application/x-ndjson`), a message a line; or server-sent events when `Accept`
+//!   asks for `text/event-stream`, a message an event. An error after the first byte is the last element:
+//!   `{"@error": {code, reason, message, metadata}}` as a line, or an event named `error`. The end of an event stream is an
+//!   event named `end`, since a browser would reconnect otherwise. A request stream is NDJSON.
+//! - **A method without a rule** is `POST /package.Service/Method`.
+
+mod bind;
+mod fields;
+mod lines;
+mod reply;
+mod template;
+mod tree;
+
+use bowline_core::Result;
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use crate::Streaming;
+
+pub(crate) use bind::{Binding, HTTP_BODY};
+pub(crate) use reply::respond;
+pub(crate) use tree::{Found, Target, Tree};
+
+/// A REST request after routing.
+#[derive(Debug)]
+pub(crate) struct RestCall {
+    /// Which of the method's bindings.
+    pub(crate) binding: usize,
+    /// The variables' values, in the order of the template.
+    pub(crate) variables: Vec<String>,
+}
+
+/// Merges path and query into a message that came as protobuf.
+type Merge = Box<dyn FnOnce(Value) -> Result<Map<String, Value>> + Send>;
+
+/// A request's message, ready to be read as its type.
+pub(crate) enum RestInput {
+    /// The body is the message.
+    Json(Bytes),
+    /// Put together from path, query and body.
+    Value(Map<String, Value>),
+    /// The body is the message, in protobuf, to be merged with what the path says.
+    Proto(Bytes, Option<Merge>),
+    /// One message a line.
+    Lines(Streaming<Bytes>),
+}
+
+/// What a handler answered.
+pub(crate) enum RestReply {
+    /// One message, encoded.
+    Message(Bytes),
+    /// Messages, each encoded as JSON.
+    Stream(Streaming<Bytes>),
+}
+
+/// How a reply is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    Json,
+    Proto,
+}

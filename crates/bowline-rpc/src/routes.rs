@@ -1,0 +1,264 @@
+//! From a request to the method it calls.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bowline_core::{Error, Operation, Result, WrapErr};
+use buffa_descriptor::DescriptorPool;
+use connectrpc::{
+    CodecFormat, ConnectRpcService, Dispatcher, Limits, MethodDescriptor, Payload, RequestContext,
+};
+use http::header::HeaderValue;
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+
+use crate::handler::Handler;
+use crate::protocol::Unresolved;
+use crate::rest::{Binding, Found, RestCall, Tree, respond};
+use crate::scope::{Outcome, Scope};
+use crate::{Body, HttpRule, MethodDef, Protocol, ServiceDef};
+
+/// 4 MiB, the limit that gRPC's implementations share.
+pub const DEFAULT_BODY_LIMIT: usize = 4 * 1024 * 1024;
+
+/// A mounted method.
+pub struct Route {
+    operation: Operation,
+    def: &'static MethodDef,
+    handler: Arc<dyn Handler>,
+    rpc: ConnectRpcService<Erased>,
+    bindings: Vec<Binding>,
+    body_limit: usize,
+}
+
+/// What a request was resolved to, before any layer runs.
+#[derive(Debug)]
+pub struct Resolved {
+    /// The method.
+    pub route: Arc<Route>,
+    /// How the request is spoken.
+    pub protocol: Protocol,
+    rest: Option<Arc<RestCall>>,
+}
+
+impl Resolved {
+    /// The call's scope. Its outcome is still open.
+    pub fn into_scope(self, cx: bowline_core::Context) -> Scope {
+        Scope { cx, protocol: self.protocol, route: self.route, outcome: Outcome::default(), rest: self.rest }
+    }
+}
+
+/// All mounted methods: by RPC path and by REST template.
+#[derive(Debug, Default)]
+pub struct Routes {
+    routes: Vec<Arc<Route>>,
+    paths: HashMap<&'static str, usize>,
+    tree: Tree,
+    services: Vec<(&'static str, &'static [u8])>,
+}
+
+impl Routes {
+    /// No methods.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Mounts a service. `body_limit` gives the most bytes a message of each method may have;
+    /// [`DEFAULT_BODY_LIMIT`] is the usual answer.
+    ///
+    /// # Errors
+    /// If it is mounted already, or one of its REST bindings is taken.
+    pub fn mount(&mut self, service: ServiceDef, body_limit: impl Fn(&MethodDef) -> usize) -> Result<()> {
+        let ServiceDef { name, descriptors, methods } = service;
+        if self.services.iter().any(|(mounted, _)| *mounted == name) {
+            return Err(Error::already_exists(format!("{name} is mounted twice")));
+        }
+        let pool = DescriptorPool::decode(descriptors)
+            .map_err(|e| Error::internal(format!("the descriptors of {name} are broken: {e}")))?;
+        let pool = Arc::new(pool);
+        for (def, handler) in methods {
+            let index = self.routes.len();
+            let mut bindings = Vec::new();
+            // Also reachable at its RPC path with plain JSON: for streams, and for whoever has no client.
+            let fallback = [HttpRule { verb: "POST", pattern: def.path, body: "*", response_body: "" }];
+            for (binding, rule) in def.http.iter().chain(&fallback).enumerate() {
+                bindings.push(Binding::new(&pool, def, rule)?);
+                if binding < def.http.len() {
+                    let target = crate::rest::Target { route: index, binding };
+                    self.tree.add(rule.verb, rule.pattern, target).with_context(|| def.path)?;
+                }
+            }
+            self.paths.insert(def.path, index);
+            self.routes.push(Arc::new(Route::new(def, handler, bindings, body_limit(def))));
+        }
+        self.services.push((name, descriptors));
+        Ok(())
+    }
+
+    /// The names of the mounted services and their encoded descriptors.
+    pub fn services(&self) -> &[(&'static str, &'static [u8])] {
+        &self.services
+    }
+
+    /// Every mounted method.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.iter()
+    }
+
+    /// Finds what `request` calls.
+    ///
+    /// # Errors
+    /// The reason why there is nothing, with the response in the request's protocol.
+    pub fn resolve(&self, request: &Parts) -> Result<Resolved, Box<Unresolved>> {
+        let protocol = Protocol::detect(&request.headers);
+        let path = request.uri.path();
+        if let Some(route) = self.paths.get(path) {
+            let route = Arc::clone(&self.routes[*route]);
+            return Ok(route.at_rpc_path(protocol, request));
+        }
+        if protocol != Protocol::Rest {
+            return Err(unknown_method(protocol, path));
+        }
+        match self.tree.find(&request.method, path) {
+            Ok(Found::Route(target, variables)) => {
+                let route = Arc::clone(&self.routes[target.route]);
+                let rest = Some(Arc::new(RestCall { binding: target.binding, variables }));
+                Ok(Resolved { route, protocol, rest })
+            }
+            Ok(Found::OtherMethods(allowed)) => Err(wrong_method(&request.method, path, &allowed)),
+            Ok(Found::Nothing) => Err(Box::new(Unresolved {
+                protocol,
+                error: Error::not_found(format!("nothing is served at {path}")).with_reason("ROUTE_NOT_FOUND"),
+                status: None,
+                allow: None,
+            })),
+            Err(error) => Err(Box::new(Unresolved { protocol, error, status: None, allow: None })),
+        }
+    }
+}
+
+fn unknown_method(protocol: Protocol, path: &str) -> Box<Unresolved> {
+    let error = Error::unimplemented(format!("there is no method {path}")).with_reason("METHOD_NOT_FOUND");
+    Box::new(Unresolved { protocol, error, status: None, allow: None })
+}
+
+fn wrong_method(method: &Method, path: &str, allowed: &[Method]) -> Box<Unresolved> {
+    let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+    Box::new(Unresolved {
+        protocol: Protocol::Rest,
+        error: Error::unimplemented(format!("{path} takes {allowed}, not {method}"))
+            .with_reason("METHOD_NOT_ALLOWED"),
+        status: Some(StatusCode::METHOD_NOT_ALLOWED),
+        allow: HeaderValue::try_from(allowed).ok(),
+    })
+}
+
+impl Route {
+    fn new(
+        def: &'static MethodDef,
+        handler: Arc<dyn Handler>,
+        bindings: Vec<Binding>,
+        body_limit: usize,
+    ) -> Self {
+        // An envelope is five bytes; compressed messages are bounded after inflation.
+        let limits = Limits::default()
+            .max_message_size(body_limit)
+            .max_request_body_size(if def.kind.client_streams() { usize::MAX } else { body_limit + 5 });
+        let rpc = ConnectRpcService::new(Erased(Arc::clone(&handler))).with_limits(limits);
+        Self { operation: def.operation(), def, handler, rpc, bindings, body_limit }
+    }
+
+    /// What is called.
+    pub fn operation(&self) -> &Operation {
+        &self.operation
+    }
+
+    /// What generated code says about it.
+    pub fn def(&self) -> &'static MethodDef {
+        self.def
+    }
+
+    /// The most bytes a message may have.
+    pub fn body_limit(&self) -> usize {
+        self.body_limit
+    }
+
+    /// A request to `/service/method`: an RPC protocol, or plain JSON.
+    fn at_rpc_path(self: Arc<Self>, protocol: Protocol, request: &Parts) -> Resolved {
+        let unary = self.def.kind == bowline_core::MethodKind::Unary;
+        // Connect's unary form is indistinguishable from plain JSON, and serves plain JSON as well.
+        if protocol == Protocol::Rest && (unary || request.method != Method::POST) {
+            return Resolved { route: self, protocol: Protocol::Connect, rest: None };
+        }
+        let rest = (protocol == Protocol::Rest)
+            .then(|| Arc::new(RestCall { binding: self.bindings.len() - 1, variables: Vec::new() }));
+        Resolved { route: self, protocol, rest }
+    }
+
+    /// Calls the method. The scope says how; every failure becomes a response in its protocol.
+    pub async fn call(self: Arc<Self>, scope: Scope, mut request: Request<Body>) -> Response<Body> {
+        if let Some(rest) = scope.rest.clone() {
+            let binding = &self.bindings[rest.binding];
+            return respond(binding, &*self.handler, scope, rest, request, self.body_limit).await;
+        }
+        request.extensions_mut().insert(scope);
+        let mut rpc = self.rpc.clone();
+        let Ok(response) = tower_service::Service::call(&mut rpc, request).await;
+        response.map(Body::rpc)
+    }
+}
+
+impl std::fmt::Debug for Route {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Route({})", self.operation)
+    }
+}
+
+/// A handler of any type, for connectrpc.
+struct Erased(Arc<dyn Handler>);
+
+impl Dispatcher for Erased {
+    fn lookup(&self, path: &str) -> Option<MethodDescriptor> {
+        self.0.lookup(path)
+    }
+
+    fn call_unary(
+        &self,
+        path: &str,
+        request: RequestContext,
+        payload: Payload,
+        format: CodecFormat,
+    ) -> connectrpc::dispatcher::UnaryResult {
+        self.0.call_unary(path, request, payload, format)
+    }
+
+    fn call_server_streaming(
+        &self,
+        path: &str,
+        request: RequestContext,
+        message: bytes::Bytes,
+        format: CodecFormat,
+    ) -> connectrpc::dispatcher::StreamingResult {
+        self.0.call_server_streaming(path, request, message, format)
+    }
+
+    fn call_client_streaming(
+        &self,
+        path: &str,
+        request: RequestContext,
+        messages: connectrpc::dispatcher::RequestStream,
+        format: CodecFormat,
+    ) -> connectrpc::dispatcher::UnaryResult {
+        self.0.call_client_streaming(path, request, messages, format)
+    }
+
+    fn call_bidi_streaming(
+        &self,
+        path: &str,
+        request: RequestContext,
+        messages: connectrpc::dispatcher::RequestStream,
+        format: CodecFormat,
+    ) -> connectrpc::dispatcher::StreamingResult {
+        self.0.call_bidi_streaming(path, request, messages, format)
+    }
+}
