@@ -1,0 +1,77 @@
+//! Generated code compiles, whatever the protos: one crate, one `cargo check`.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use bowline_build::Config;
+use support::Project;
+use tempfile::TempDir;
+
+/// Pinned, so that a new release of the package is a change of ours and not of the weather.
+const COMMON_PROTOS: &str = "googleapis-common-protos==1.70.0";
+
+#[test]
+fn every_common_proto_and_every_corner_of_the_language_compiles() {
+    let (common, _wheel) = common_protos();
+    let shop = shop();
+    let outputs = BTreeMap::from([("common", common.path().to_owned()), ("shop_api", shop.out())]);
+    if let Err(err) = support::check(&outputs, USES) {
+        panic!("generated code does not compile:\n{err}");
+    }
+}
+
+/// Downloads the wheel and generates all of its files at once.
+fn common_protos() -> (TempDir, TempDir) {
+    let wheel = TempDir::new().unwrap();
+    let python = |arguments: &[&str]| {
+        let output = Command::new("python3").args(arguments).current_dir(wheel.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    python(&["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", COMMON_PROTOS]);
+    let file = std::fs::read_dir(wheel.path()).unwrap().next().unwrap().unwrap().path();
+    python(&["-m", "zipfile", "-e", file.to_str().unwrap(), "protos"]);
+
+    let root = wheel.path().join("protos");
+    let mut protos = Vec::new();
+    find(&root, &mut protos);
+    assert!(protos.len() > 50, "{} files", protos.len());
+    let out = TempDir::new().unwrap();
+    Config::new()
+        .protos(protos)
+        .includes([root])
+        .runtime("::bowline_rpc")
+        .out_dir(out.path())
+        .compile()
+        .unwrap();
+    (out, wheel)
+}
+
+fn find(directory: &Path, out: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            find(&path, out);
+        } else if path.extension().is_some_and(|extension| extension == "proto") {
+            out.push(path);
+        }
+    }
+    out.sort();
+}
+
+/// A project that uses what the language has.
+fn shop() -> Project {
+    let files: &[(&str, &str)] = &[
+        ("shop/catalog/v1/catalog.proto", include_str!("protos/catalog.proto")),
+        ("shop/money/v1/money.proto", include_str!("protos/money.proto")),
+        ("legacy.proto", include_str!("protos/legacy.proto")),
+    ];
+    let project = Project::new(files);
+    project.generate(&["shop/catalog/v1/catalog.proto", "legacy.proto"]).unwrap();
+    project
+}
+
+/// What a user writes against the generated code.
+const USES: &str = include_str!("protos/uses.rs");

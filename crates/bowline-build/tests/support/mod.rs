@@ -1,0 +1,128 @@
+//! What the tests share: protos in a temporary directory, generated code, and one crate to compile it in.
+#![allow(dead_code)] // each test binary uses its part
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use bowline_build::{Config, Error};
+use tempfile::TempDir;
+
+/// A directory of `.proto` files and the code made of them.
+pub struct Project {
+    pub dir: TempDir,
+}
+
+impl Project {
+    /// Writes `files`, given as path below `proto/` and text.
+    pub fn new(files: &[(&str, &str)]) -> Self {
+        let dir = TempDir::new().unwrap();
+        for (name, text) in files {
+            let path = dir.path().join("proto").join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        Self { dir }
+    }
+
+    pub fn proto(&self, name: &str) -> PathBuf {
+        self.dir.path().join("proto").join(name)
+    }
+
+    pub fn out(&self) -> PathBuf {
+        self.dir.path().join("out")
+    }
+
+    /// A configuration for these of the files, writing to [`Self::out`].
+    pub fn config(&self, names: &[&str]) -> Config {
+        Config::new()
+            .protos(names.iter().map(|name| self.proto(name)))
+            .includes([self.dir.path().join("proto")])
+            .runtime("::bowline_rpc")
+            .out_dir(self.out())
+    }
+
+    pub fn generate(&self, names: &[&str]) -> Result<(), Error> {
+        self.config(names).compile()
+    }
+
+    /// The code of a package, parsed.
+    pub fn package(&self, package: &str) -> syn::File {
+        let path = self.out().join("bowline").join(format!("{package}.rs"));
+        syn::parse_file(&std::fs::read_to_string(path).unwrap()).unwrap()
+    }
+
+    /// What the error says, with the temporary directory cut off the paths.
+    pub fn refusal(&self, names: &[&str]) -> String {
+        let err = self.generate(names).expect_err("the protos are wrong");
+        err.to_string().replace(&format!("{}/", self.dir.path().display()), "")
+    }
+}
+
+/// Generates for a single file and says what is wrong with it.
+pub fn refusal(text: &str) -> String {
+    Project::new(&[("a.proto", text)]).refusal(&["a.proto"])
+}
+
+/// The items of a module within a file, by a path of names.
+pub fn module<'a>(items: &'a [syn::Item], path: &[&str]) -> &'a [syn::Item] {
+    let Some((first, rest)) = path.split_first() else { return items };
+    let found = items.iter().find_map(|item| match item {
+        syn::Item::Mod(item) if item.ident == first => item.content.as_ref().map(|(_, items)| items),
+        _ => None,
+    });
+    module(found.unwrap_or_else(|| panic!("no module {first}")), rest)
+}
+
+/// Compiles every given output directory as a module of one crate, with the stand-in runtime.
+///
+/// `extra` is code that uses what was generated; it stands at the root of the crate.
+pub fn check(outputs: &BTreeMap<&str, PathBuf>, extra: &str) -> Result<(), String> {
+    let root = TempDir::new().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = root.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let mut lib = String::from("#![deny(warnings)]\n#![forbid(unsafe_code)]\n");
+    for (name, out) in outputs {
+        lib.push_str(&format!("pub mod {name} {{ include!({:?}); }}\n", out.join("bowline.rs")));
+    }
+    write("user/src/lib.rs", &format!("{lib}{extra}"));
+    write("Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"runtime\", \"user\"]\n");
+    write("user/Cargo.toml", &manifest("user", "bowline-rpc = { path = \"../runtime\" }"));
+    write("runtime/Cargo.toml", &manifest("bowline-rpc", RUNTIME_DEPENDENCIES));
+    write("runtime/src/lib.rs", include_str!("runtime/lib.rs"));
+    // The same versions as the workspace, and nothing fetched.
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    std::fs::copy(workspace.join("Cargo.lock"), root.path().join("Cargo.lock")).unwrap();
+
+    let output = Command::new(env!("CARGO"))
+        .args(["check", "--offline", "--quiet", "--package", "user"])
+        .current_dir(root.path())
+        .env("CARGO_TARGET_DIR", target_dir())
+        .env_remove("RUSTFLAGS")
+        .output()
+        .unwrap();
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
+/// Kept between runs, so that the dependencies are compiled once.
+fn target_dir() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    own.ancestors().nth(3).unwrap().join("bowline-build-check")
+}
+
+fn manifest(name: &str, dependencies: &str) -> String {
+    format!(
+        "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[dependencies]\n{dependencies}\n"
+    )
+}
+
+const RUNTIME_DEPENDENCIES: &str = r#"
+buffa = { version = "=0.9.2", features = ["json"] }
+buffa-types = { version = "=0.9.2", features = ["json"] }
+buffa-descriptor = { version = "=0.9.2", default-features = false, features = ["std", "reflect", "json"] }
+serde = { version = "1", features = ["derive"] }
+serde_json = "1"
+"#;
