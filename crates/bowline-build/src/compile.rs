@@ -58,6 +58,9 @@ fn decode(bytes: &[u8]) -> Result<Vec<FileDescriptorProto>, Error> {
 
 /// The name a listed file is imported by: its path below one of the include roots.
 fn import_name(proto: &Path, includes: &[PathBuf]) -> Result<String, Error> {
+    if let Some(name) = proto.to_str().filter(|name| bundled::source(name).is_some()) {
+        return Ok(name.to_owned());
+    }
     let sources = Sources::new(includes);
     let Some(name) = sources.resolve_path(proto) else {
         return Err(Error::new(format!(
@@ -122,7 +125,8 @@ impl FileResolver for Sources {
     fn resolve_path(&self, path: &Path) -> Option<String> {
         let plain = |path: &Path| -> PathBuf { path.components().collect() };
         let path = plain(path);
-        self.includes.iter().find_map(|include| {
+        let bundled = path.to_str().filter(|name| bundled::source(name).is_some()).map(str::to_owned);
+        let found = self.includes.iter().find_map(|include| {
             let include = plain(include);
             let below = if include.as_os_str() == "." { &path } else { path.strip_prefix(&include).ok()? };
             let parts: Option<Vec<&str>> = below
@@ -133,7 +137,8 @@ impl FileResolver for Sources {
                 })
                 .collect();
             parts.filter(|parts| !parts.is_empty()).map(|parts| parts.join("/"))
-        })
+        });
+        found.or(bundled)
     }
 
     fn open_file(&self, name: &str) -> Result<File, protox::Error> {

@@ -47,13 +47,18 @@ impl Idempotency {
     }
 }
 
-#[derive(Debug)]
-struct Inner {
-    service: Box<str>,
-    method: Box<str>,
+#[derive(Clone)]
+enum Repr {
+    /// Of generated code: nothing to allocate or to count.
+    Static { service: &'static str, method: &'static str, path: &'static str },
+    /// Made at run time, by a gateway or a command line.
+    Shared(Arc<Names>),
+}
+
+struct Names {
     path: Box<str>,
-    kind: MethodKind,
-    idempotency: Idempotency,
+    /// Where the service ends in `path`.
+    slash: usize,
 }
 
 /// One method of one service, resolved before any layer runs, so that every metric and every rule has its name.
@@ -63,9 +68,14 @@ struct Inner {
 ///
 /// let op = Operation::new("shop.catalog.v1.CatalogService", "GetItem", MethodKind::Unary);
 /// assert_eq!(op.path(), "/shop.catalog.v1.CatalogService/GetItem");
+/// assert_eq!((op.service(), op.method()), ("shop.catalog.v1.CatalogService", "GetItem"));
 /// ```
 #[derive(Clone)]
-pub struct Operation(Arc<Inner>);
+pub struct Operation {
+    names: Repr,
+    kind: MethodKind,
+    idempotency: Idempotency,
+}
 
 impl Operation {
     /// An operation with unknown idempotency.
@@ -75,44 +85,59 @@ impl Operation {
 
     /// An operation.
     pub fn with_idempotency(service: &str, method: &str, kind: MethodKind, idempotency: Idempotency) -> Self {
-        Self(Arc::new(Inner {
-            service: service.into(),
-            method: method.into(),
-            path: format!("/{service}/{method}").into(),
-            kind,
-            idempotency,
-        }))
+        let names = Names { path: format!("/{service}/{method}").into(), slash: service.len() + 1 };
+        Self { names: Repr::Shared(Arc::new(names)), kind, idempotency }
+    }
+
+    /// An operation known when the program was compiled. `path` is `/service/method`.
+    pub const fn from_static(
+        service: &'static str,
+        method: &'static str,
+        path: &'static str,
+        kind: MethodKind,
+        idempotency: Idempotency,
+    ) -> Self {
+        Self { names: Repr::Static { service, method, path }, kind, idempotency }
     }
 
     /// The full name of the service, such as `shop.catalog.v1.CatalogService`.
     pub fn service(&self) -> &str {
-        &self.0.service
+        match &self.names {
+            Repr::Static { service, .. } => service,
+            Repr::Shared(names) => &names.path[1..names.slash],
+        }
     }
 
     /// The method's name, such as `GetItem`.
     pub fn method(&self) -> &str {
-        &self.0.method
+        match &self.names {
+            Repr::Static { method, .. } => method,
+            Repr::Shared(names) => &names.path[names.slash + 1..],
+        }
     }
 
     /// `/service/method`, as gRPC and Connect write it.
     pub fn path(&self) -> &str {
-        &self.0.path
+        match &self.names {
+            Repr::Static { path, .. } => path,
+            Repr::Shared(names) => &names.path,
+        }
     }
 
     /// Which sides stream.
     pub fn kind(&self) -> MethodKind {
-        self.0.kind
+        self.kind
     }
 
     /// Whether it may be repeated.
     pub fn idempotency(&self) -> Idempotency {
-        self.0.idempotency
+        self.idempotency
     }
 }
 
 impl PartialEq for Operation {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.0.path == other.0.path
+        self.path() == other.path()
     }
 }
 

@@ -25,8 +25,8 @@ pub struct MethodDef {
 
 impl MethodDef {
     /// The operation this method is.
-    pub fn operation(&self) -> Operation {
-        Operation::with_idempotency(self.service, self.name, self.kind, self.idempotency)
+    pub const fn operation(&self) -> Operation {
+        Operation::from_static(self.service, self.name, self.path, self.kind, self.idempotency)
     }
 }
 

@@ -68,7 +68,11 @@ impl Protocol {
 }
 
 /// The REST form of an error: `{"code", "reason", "message", "metadata"}`.
-pub(crate) fn rest_error(error: &Error, status: StatusCode, request_id: Option<&RequestId>) -> Response<Body> {
+pub(crate) fn rest_error(
+    error: &Error,
+    status: StatusCode,
+    request_id: Option<&RequestId>,
+) -> Response<Body> {
     let mut response = Response::new(Body::full(wire::error_json(error, request_id)));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

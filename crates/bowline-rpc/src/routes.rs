@@ -23,6 +23,7 @@ pub const DEFAULT_BODY_LIMIT: usize = 4 * 1024 * 1024;
 
 /// A mounted method.
 pub struct Route {
+    index: usize,
     operation: Operation,
     def: &'static MethodDef,
     handler: Arc<dyn Handler>,
@@ -89,7 +90,7 @@ impl Routes {
                 }
             }
             self.paths.insert(def.path, index);
-            self.routes.push(Arc::new(Route::new(def, handler, bindings, body_limit(def))));
+            self.routes.push(Arc::new(Route::new(index, def, handler, bindings, body_limit(def))));
         }
         self.services.push((name, descriptors));
         Ok(())
@@ -128,7 +129,8 @@ impl Routes {
             Ok(Found::OtherMethods(allowed)) => Err(wrong_method(&request.method, path, &allowed)),
             Ok(Found::Nothing) => Err(Box::new(Unresolved {
                 protocol,
-                error: Error::not_found(format!("nothing is served at {path}")).with_reason("ROUTE_NOT_FOUND"),
+                error: Error::not_found(format!("nothing is served at {path}"))
+                    .with_reason("ROUTE_NOT_FOUND"),
                 status: None,
                 allow: None,
             })),
@@ -155,6 +157,7 @@ fn wrong_method(method: &Method, path: &str, allowed: &[Method]) -> Box<Unresolv
 
 impl Route {
     fn new(
+        index: usize,
         def: &'static MethodDef,
         handler: Arc<dyn Handler>,
         bindings: Vec<Binding>,
@@ -162,10 +165,15 @@ impl Route {
     ) -> Self {
         // An envelope is five bytes; compressed messages are bounded after inflation.
         let limits = Limits::default()
-            .max_message_size(body_limit)
-            .max_request_body_size(if def.kind.client_streams() { usize::MAX } else { body_limit + 5 });
+            .with_max_message_size(body_limit)
+            .with_max_request_body_size(if def.kind.client_streams() { usize::MAX } else { body_limit + 5 });
         let rpc = ConnectRpcService::new(Erased(Arc::clone(&handler))).with_limits(limits);
-        Self { operation: def.operation(), def, handler, rpc, bindings, body_limit }
+        Self { index, operation: def.operation(), def, handler, rpc, bindings, body_limit }
+    }
+
+    /// Its place among the mounted methods, from 0: for tables of what is kept per method.
+    pub fn index(&self) -> usize {
+        self.index
     }
 
     /// What is called.
@@ -203,7 +211,7 @@ impl Route {
         }
         request.extensions_mut().insert(scope);
         let mut rpc = self.rpc.clone();
-        let Ok(response) = tower_service::Service::call(&mut rpc, request).await;
+        let Ok(response) = tower::Service::call(&mut rpc, request).await;
         response.map(Body::rpc)
     }
 }

@@ -29,7 +29,10 @@ impl<T> Streaming<T> {
     }
 
     /// From messages that are all there.
-    #[expect(clippy::should_implement_trait, reason = "named like the trait's function, without its generality")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "named like the trait's function, without its generality"
+    )]
     pub fn from_iter<I>(messages: I) -> Self
     where
         T: Send + 'static,

@@ -3,8 +3,8 @@
 //! A handler is called in two ways: by connectrpc, with encoded messages, for gRPC, gRPC-Web and Connect; and by the REST
 //! binding, with JSON. Both end in the same closure over typed messages.
 
-mod rpc;
 mod rest;
+mod rpc;
 
 use std::future::Future;
 use std::marker::PhantomData;

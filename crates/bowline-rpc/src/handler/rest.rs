@@ -6,7 +6,8 @@ use futures_util::{FutureExt, StreamExt};
 use serde_json::Value;
 
 use super::{
-    BidiStreaming, BoxFuture, ClientStreaming, Handler, Message, ServerStreaming, Unary, from_json, invalid_json, to_json,
+    BidiStreaming, BoxFuture, ClientStreaming, Handler, Message, ServerStreaming, Unary, from_json,
+    invalid_json, to_json,
 };
 use crate::Streaming;
 use crate::rest::{Encoding, RestInput, RestReply};

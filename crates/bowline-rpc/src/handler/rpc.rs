@@ -4,7 +4,8 @@ use bowline_core::{Context, Error, Result};
 use bytes::Bytes;
 use connectrpc::dispatcher::{RequestStream, StreamingResult, UnaryResult};
 use connectrpc::{
-    CodecFormat, ConnectError, Dispatcher, Encodable, EncodedResponse, MethodDescriptor, Payload, RequestContext, Response,
+    CodecFormat, ConnectError, Dispatcher, EncodedResponse, MethodDescriptor, Payload, RequestContext,
+    Response,
 };
 use futures_util::{FutureExt, StreamExt};
 
@@ -36,7 +37,8 @@ fn incoming<Req: Message>(
 ) -> Streaming<Req> {
     let options = request.decode_options().clone();
     Streaming::new(messages.map(move |item| {
-        let payload = Payload::new(item.map_err(wire::from_connect)?, format).with_decode_options(options.clone());
+        let payload =
+            Payload::new(item.map_err(wire::from_connect)?, format).with_decode_options(options.clone());
         payload.take_message::<Req>().map_err(wire::from_connect)
     }))
 }
@@ -87,11 +89,23 @@ where
         wrong_kind()
     }
 
-    fn call_client_streaming(&self, _: &str, _: RequestContext, _: RequestStream, _: CodecFormat) -> UnaryResult {
+    fn call_client_streaming(
+        &self,
+        _: &str,
+        _: RequestContext,
+        _: RequestStream,
+        _: CodecFormat,
+    ) -> UnaryResult {
         wrong_kind()
     }
 
-    fn call_bidi_streaming(&self, _: &str, _: RequestContext, _: RequestStream, _: CodecFormat) -> StreamingResult {
+    fn call_bidi_streaming(
+        &self,
+        _: &str,
+        _: RequestContext,
+        _: RequestStream,
+        _: CodecFormat,
+    ) -> StreamingResult {
         wrong_kind()
     }
 }
@@ -133,11 +147,23 @@ where
         })
     }
 
-    fn call_client_streaming(&self, _: &str, _: RequestContext, _: RequestStream, _: CodecFormat) -> UnaryResult {
+    fn call_client_streaming(
+        &self,
+        _: &str,
+        _: RequestContext,
+        _: RequestStream,
+        _: CodecFormat,
+    ) -> UnaryResult {
         wrong_kind()
     }
 
-    fn call_bidi_streaming(&self, _: &str, _: RequestContext, _: RequestStream, _: CodecFormat) -> StreamingResult {
+    fn call_bidi_streaming(
+        &self,
+        _: &str,
+        _: RequestContext,
+        _: RequestStream,
+        _: CodecFormat,
+    ) -> StreamingResult {
         wrong_kind()
     }
 }
@@ -174,7 +200,13 @@ where
         Box::pin(async move { encode(&Call::finish(&cx, &outcome, reply.await)?, format) })
     }
 
-    fn call_bidi_streaming(&self, _: &str, _: RequestContext, _: RequestStream, _: CodecFormat) -> StreamingResult {
+    fn call_bidi_streaming(
+        &self,
+        _: &str,
+        _: RequestContext,
+        _: RequestStream,
+        _: CodecFormat,
+    ) -> StreamingResult {
         wrong_kind()
     }
 }
@@ -198,7 +230,13 @@ where
         wrong_kind()
     }
 
-    fn call_client_streaming(&self, _: &str, _: RequestContext, _: RequestStream, _: CodecFormat) -> UnaryResult {
+    fn call_client_streaming(
+        &self,
+        _: &str,
+        _: RequestContext,
+        _: RequestStream,
+        _: CodecFormat,
+    ) -> UnaryResult {
         wrong_kind()
     }
 

@@ -15,7 +15,7 @@ use super::template::Template;
 use super::{Encoding, RestInput, lines::lines};
 use crate::{Body, HttpRule, MethodDef};
 
-pub(crate) const HTTP_BODY: &str = "google.api.HttpBody";
+const HTTP_BODY: &str = "google.api.HttpBody";
 
 /// How one REST rule of one method binds, worked out when the service is mounted.
 #[derive(Clone)]
@@ -54,16 +54,19 @@ impl Binding {
     pub(crate) fn new(pool: &Arc<DescriptorPool>, def: &MethodDef, rule: &HttpRule) -> Result<Self> {
         let fields = Fields::new(pool, def.input)?;
         let find = |path: &str| {
-            fields.find(path).ok_or_else(|| {
-                Error::internal(format!("{}: {} has no field `{path}`", def.path, def.input))
-            })
+            fields
+                .find(path)
+                .ok_or_else(|| Error::internal(format!("{}: {} has no field `{path}`", def.path, def.input)))
         };
         let template = Template::parse(rule.pattern)?;
         let variables = template.variables.iter().map(|v| find(&v.field)).collect::<Result<_>>()?;
         let body = match rule.body {
             "" => BodyRule::None,
             "*" => BodyRule::All { raw: def.input == HTTP_BODY },
-            name => BodyRule::Field { field: find(name)?, raw: field_type(pool, def.input, name) == Some(HTTP_BODY.into()) },
+            name => BodyRule::Field {
+                field: find(name)?,
+                raw: field_type(pool, def.input, name) == Some(HTTP_BODY.into()),
+            },
         };
         let output = Fields::new(pool, def.output)?;
         let response_body = match rule.response_body {
@@ -109,10 +112,14 @@ impl Binding {
         let media = media_type(content_type.as_bytes());
         match media {
             _ if raw => Ok(Content::Raw),
-            _ if matches!(self.body, BodyRule::None) || http_body::Body::is_end_stream(body) => Ok(Content::Json),
+            _ if matches!(self.body, BodyRule::None) || http_body::Body::is_end_stream(body) => {
+                Ok(Content::Json)
+            }
             b"application/json" => Ok(Content::Json),
             b"application/x-ndjson" | b"application/jsonl" if self.client_streams => Ok(Content::Json),
-            b"application/protobuf" | b"application/x-protobuf" if all && !self.client_streams => Ok(Content::Proto),
+            b"application/protobuf" | b"application/x-protobuf" if all && !self.client_streams => {
+                Ok(Content::Proto)
+            }
             other => {
                 let other = String::from_utf8_lossy(other).into_owned();
                 Err(Refused {
@@ -174,7 +181,12 @@ impl Binding {
     }
 
     /// Adds what path and query say.
-    fn merge(&self, message: &mut Map<String, Value>, variables: &[String], query: Option<&str>) -> Result<()> {
+    fn merge(
+        &self,
+        message: &mut Map<String, Value>,
+        variables: &[String],
+        query: Option<&str>,
+    ) -> Result<()> {
         for (key, text) in query.into_iter().flat_map(pairs) {
             let (key, text) = (unquery(key)?, unquery(text)?);
             // A message cannot be written as text, and an unknown key is none of our business: both are ignored.

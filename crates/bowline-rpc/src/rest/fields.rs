@@ -50,8 +50,7 @@ impl Fields {
         let mut parts = path.split('.').peekable();
         while let Some(part) = parts.next() {
             let descriptor = self.pool.message(message);
-            let field =
-                descriptor.fields().iter().find(|f| f.name() == part || f.json_name() == part)?;
+            let field = descriptor.fields().iter().find(|f| f.name() == part || f.json_name() == part)?;
             names.push(field.json_name().into());
             let (kind, repeated) = match field.kind() {
                 FieldKind::Singular(kind) => (kind, false),
@@ -88,7 +87,6 @@ impl Fields {
                 "google.protobuf.DoubleValue" => Leaf::Scalar(ScalarType::Double),
                 _ => Leaf::Message,
             },
-            _ => Leaf::Message,
         }
     }
 
@@ -112,7 +110,11 @@ impl Fields {
                     Err(_) if descriptor.value_by_name(text).is_some() => text.into(),
                     Err(_) => {
                         let names: Vec<_> = descriptor.values().iter().map(|v| v.name()).collect();
-                        return Err(wrong(&format!("{} (one of {})", descriptor.full_name(), names.join(", "))));
+                        return Err(wrong(&format!(
+                            "{} (one of {})",
+                            descriptor.full_name(),
+                            names.join(", ")
+                        )));
                     }
                 }
             }
@@ -142,7 +144,6 @@ fn scalar_value(scalar: ScalarType, text: &str) -> Result<Value, &'static str> {
         S::Uint64 | S::Fixed64 => {
             text.parse::<u64>().map_err(|_| "unsigned 64-bit integer")?.to_string().into()
         }
-        _ => return Err("value of a known type"),
     })
 }
 

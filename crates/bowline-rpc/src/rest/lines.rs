@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use bowline_core::{Error, Result};
+use bowline_core::Error;
 use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
 
@@ -11,33 +11,36 @@ use crate::{Body, Streaming};
 /// Splits a body into its lines. Empty lines are skipped; a line over `limit` bytes ends the stream with an error.
 pub(crate) fn lines(body: Body, limit: usize) -> Streaming<Bytes> {
     let state = (body, BytesMut::new(), false);
-    Streaming::new(futures_util::stream::try_unfold(state, move |(mut body, mut buffer, mut ended)| async move {
-        loop {
-            if let Some(line) = take_line(&mut buffer, ended) {
-                if line.trim_ascii().is_empty() {
-                    continue;
+    Streaming::new(futures_util::stream::try_unfold(
+        state,
+        move |(mut body, mut buffer, mut ended)| async move {
+            loop {
+                if let Some(line) = take_line(&mut buffer, ended) {
+                    if line.trim_ascii().is_empty() {
+                        continue;
+                    }
+                    if line.len() > limit {
+                        return Err(too_long(limit));
+                    }
+                    return Ok(Some((line, (body, buffer, ended))));
                 }
-                if line.len() > limit {
+                if ended {
+                    return Ok(None);
+                }
+                if buffer.len() > limit {
                     return Err(too_long(limit));
                 }
-                return Ok(Some((line, (body, buffer, ended))));
-            }
-            if ended {
-                return Ok(None);
-            }
-            if buffer.len() > limit {
-                return Err(too_long(limit));
-            }
-            match std::future::poll_fn(|task| Pin::new(&mut body).poll_frame(task)).await {
-                None => ended = true,
-                Some(frame) => {
-                    if let Ok(data) = frame?.into_data() {
-                        buffer.extend_from_slice(&data);
+                match std::future::poll_fn(|task| Pin::new(&mut body).poll_frame(task)).await {
+                    None => ended = true,
+                    Some(frame) => {
+                        if let Ok(data) = frame?.into_data() {
+                            buffer.extend_from_slice(&data);
+                        }
                     }
                 }
             }
-        }
-    }))
+        },
+    ))
 }
 
 fn take_line(buffer: &mut BytesMut, ended: bool) -> Option<Bytes> {
@@ -56,17 +59,13 @@ fn too_long(limit: usize) -> Error {
         .with_reason("MESSAGE_TOO_LARGE")
 }
 
-/// A shorthand for the type of a stream's items.
-#[cfg(test)]
-type Lines = Result<Vec<Bytes>>;
-
 #[cfg(test)]
 mod tests {
     use futures_util::TryStreamExt;
 
     use super::*;
 
-    async fn split(text: &'static str, limit: usize) -> Lines {
+    async fn split(text: &'static str, limit: usize) -> bowline_core::Result<Vec<Bytes>> {
         lines(Body::full(text), limit).try_collect().await
     }
 

@@ -35,7 +35,7 @@ use serde_json::{Map, Value};
 
 use crate::Streaming;
 
-pub(crate) use bind::{Binding, HTTP_BODY};
+pub(crate) use bind::Binding;
 pub(crate) use reply::respond;
 pub(crate) use tree::{Found, Target, Tree};
 

@@ -45,7 +45,9 @@ pub(crate) async fn respond(
         Err(Refused { error, status: None }) => Err(error),
     };
     let response = match reply {
-        Ok(RestReply::Message(bytes)) => message(binding, encoding, bytes).inspect(|_| scope.outcome.succeed()),
+        Ok(RestReply::Message(bytes)) => {
+            message(binding, encoding, bytes).inspect(|_| scope.outcome.succeed())
+        }
         Ok(RestReply::Stream(messages)) => Ok(stream(&scope, messages, events)),
         Err(error) => Err(error),
     };

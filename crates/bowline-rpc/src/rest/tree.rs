@@ -189,7 +189,9 @@ fn values(leaf: &Leaf, raw: &[&str]) -> Result<Vec<String>> {
 
 fn decode(segment: &str) -> Result<String> {
     let decoded = percent_decode_str(segment).decode_utf8().map_err(|e| {
-        Error::invalid_argument("the path is no UTF-8 after percent-decoding").with_reason("INVALID_PATH").with_source(e)
+        Error::invalid_argument("the path is no UTF-8 after percent-decoding")
+            .with_reason("INVALID_PATH")
+            .with_source(e)
     })?;
     Ok(decoded.into_owned())
 }
@@ -221,10 +223,8 @@ mod tests {
     #[track_caller]
     fn expect(tree: &Tree, method: &str, path: &str, route: usize, values: &[&str]) {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        let expected = Found::Route(
-            Target { route, binding: 0 },
-            values.iter().map(|v| (*v).to_owned()).collect(),
-        );
+        let expected =
+            Found::Route(Target { route, binding: 0 }, values.iter().map(|v| (*v).to_owned()).collect());
         assert_eq!(tree.find(&method, path).unwrap(), expected, "{path}");
     }
 
