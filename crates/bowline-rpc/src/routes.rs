@@ -1,7 +1,9 @@
 //! From a request to the method it calls.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context as Task, Poll};
 
 use bowline_core::{Error, Operation, Result, WrapErr};
 use buffa_descriptor::DescriptorPool;
@@ -45,7 +47,14 @@ pub struct Resolved {
 impl Resolved {
     /// The call's scope. Its outcome is still open.
     pub fn into_scope(self, cx: bowline_core::Context) -> Scope {
-        Scope { cx, protocol: self.protocol, route: self.route, outcome: Outcome::default(), rest: self.rest }
+        Scope {
+            cx,
+            protocol: self.protocol,
+            operation: self.route.operation.clone(),
+            route: Some(self.route),
+            outcome: Outcome::default(),
+            rest: self.rest,
+        }
     }
 }
 
@@ -203,16 +212,49 @@ impl Route {
         Resolved { route: self, protocol, rest }
     }
 
-    /// Calls the method. The scope says how; every failure becomes a response in its protocol.
-    pub async fn call(self: Arc<Self>, scope: Scope, mut request: Request<Body>) -> Response<Body> {
-        if let Some(rest) = scope.rest.clone() {
-            let binding = &self.bindings[rest.binding];
-            return respond(binding, &*self.handler, scope, rest, request, self.body_limit).await;
+    /// Calls the method. The request's extensions hold its [`Scope`], which says how; every failure becomes a response in its
+    /// protocol.
+    pub fn call(self: Arc<Self>, mut request: Request<Body>) -> CallFuture {
+        let is_rest = request.extensions().get::<Scope>().is_some_and(|scope| scope.rest.is_some());
+        if is_rest
+            && let Some(mut scope) = request.extensions_mut().remove::<Scope>()
+            && let Some(rest) = scope.rest.take()
+        {
+            return CallFuture(Protocolled::Rest(Box::pin(async move {
+                let binding = &self.bindings[rest.binding];
+                respond(binding, &*self.handler, scope, rest, request, self.body_limit).await
+            })));
         }
-        request.extensions_mut().insert(scope);
         let mut rpc = self.rpc.clone();
-        let Ok(response) = tower::Service::call(&mut rpc, request).await;
-        response.map(Body::rpc)
+        CallFuture(Protocolled::Rpc(tower::Service::call(&mut rpc, request)))
+    }
+}
+
+/// A call of a method, on its way to a response.
+pub struct CallFuture(Protocolled);
+
+enum Protocolled {
+    Rpc(<ConnectRpcService<Erased> as tower::Service<Request<Body>>>::Future),
+    Rest(crate::caller::BoxFuture<'static, Response<Body>>),
+}
+
+impl Future for CallFuture {
+    type Output = Response<Body>;
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Response<Body>> {
+        match &mut self.0 {
+            Protocolled::Rpc(future) => {
+                let Ok(response) = std::task::ready!(future.as_mut().poll(task));
+                Poll::Ready(response.map(Body::rpc))
+            }
+            Protocolled::Rest(future) => future.as_mut().poll(task),
+        }
+    }
+}
+
+impl std::fmt::Debug for CallFuture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CallFuture")
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use bowline_core::{Code, Context, Error};
+use bowline_core::{Code, Context, Error, Operation};
 
 use crate::Protocol;
 use crate::rest::RestCall;
@@ -63,9 +63,18 @@ pub struct Scope {
     pub cx: Context,
     /// How it was spoken.
     pub protocol: Protocol,
-    /// Where it goes.
-    pub route: Arc<Route>,
+    /// What is called.
+    pub operation: Operation,
+    /// Where it goes; `None` for what a fallback answers.
+    pub route: Option<Arc<Route>>,
     /// How it ends.
     pub outcome: Outcome,
     pub(crate) rest: Option<Arc<RestCall>>,
+}
+
+impl Scope {
+    /// The scope of a call that no route answers, such as one that a gateway passes on.
+    pub fn unrouted(cx: Context, protocol: Protocol, operation: Operation) -> Self {
+        Self { cx, protocol, operation, route: None, outcome: Outcome::default(), rest: None }
+    }
 }

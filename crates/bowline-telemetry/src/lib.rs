@@ -9,5 +9,7 @@ pub mod current;
 pub mod logs;
 mod metrics;
 
-pub use calls::{CallMetrics, OperationMetrics, Side};
+pub use calls::{CallMetrics, InFlight, OperationMetrics, Side};
 pub use metrics::Metrics;
+pub use prometheus_client::metrics::counter::Counter;
+pub use prometheus_client::metrics::gauge::Gauge;

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bowline_core::{Error, Result};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
 
 /// Everything a process measures. A clone is the same registry.
@@ -31,15 +33,15 @@ impl Metrics {
     }
 
     /// Adds a counter and hands it out.
-    pub fn counter(&self, name: &str, help: &str) -> prometheus_client::metrics::counter::Counter {
-        let counter = prometheus_client::metrics::counter::Counter::default();
+    pub fn counter(&self, name: &str, help: &str) -> Counter {
+        let counter = Counter::default();
         self.register(name, help, counter.clone());
         counter
     }
 
     /// Adds a gauge and hands it out.
-    pub fn gauge(&self, name: &str, help: &str) -> prometheus_client::metrics::gauge::Gauge {
-        let gauge = prometheus_client::metrics::gauge::Gauge::default();
+    pub fn gauge(&self, name: &str, help: &str) -> Gauge {
+        let gauge = Gauge::default();
         self.register(name, help, gauge.clone());
         gauge
     }

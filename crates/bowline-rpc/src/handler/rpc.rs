@@ -18,6 +18,15 @@ fn wrong_kind<T: Send + 'static>() -> super::BoxFuture<Result<T, ConnectError>> 
     async { Err(ConnectError::unimplemented("the method is of another streaming kind")) }.boxed()
 }
 
+/// A message that is not what the method takes.
+fn undecodable<T: Send + 'static>(
+    request: &mut RequestContext,
+    error: ConnectError,
+) -> super::BoxFuture<Result<T, ConnectError>> {
+    Call::take(request).outcome.fail_with(wire::code_from_connect(error.code));
+    std::future::ready(Err(error)).boxed()
+}
+
 fn encode<T: Message>(message: &T, format: CodecFormat) -> Result<EncodedResponse, ConnectError> {
     let bytes = match format {
         CodecFormat::Proto => message.encode_to_bytes(),
@@ -78,7 +87,7 @@ where
     ) -> UnaryResult {
         let message = match payload.take_message::<Req>() {
             Ok(message) => message,
-            Err(error) => return Box::pin(std::future::ready(Err(error))),
+            Err(error) => return undecodable(&mut request, error),
         };
         let Call { cx, outcome } = Call::take(&mut request);
         let reply = (self.handler)(cx.clone(), message);
@@ -135,7 +144,7 @@ where
         let payload = Payload::new(message, format).with_decode_options(request.decode_options().clone());
         let message = match payload.take_message::<Req>() {
             Ok(message) => message,
-            Err(error) => return Box::pin(std::future::ready(Err(error))),
+            Err(error) => return undecodable(&mut request, error),
         };
         let call = Call::take(&mut request);
         let replies = (self.handler)(call.cx.clone(), message);

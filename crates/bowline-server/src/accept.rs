@@ -1,0 +1,192 @@
+//! The accept loop, and the end of it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bowline_core::task::Tracker;
+use bowline_core::{Context, Endpoint, Error, Result};
+use bowline_rpc::Body;
+use http::{Request, Response};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+
+use crate::connection::{InFlightGuard, Shared, Streams, builder, serve};
+use crate::listen::{Io, Listener};
+use crate::{Limits, ListenAddr, PeerAddr, Tls};
+
+/// Answers the requests of connections.
+pub(crate) trait Handler: Send + Sync + 'static {
+    type Future: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static;
+
+    fn call(&self, request: Request<Body>, peer: &PeerAddr, in_flight: InFlightGuard) -> Self::Future;
+}
+
+/// A bound listener and its connections.
+#[derive(Debug)]
+pub struct Connections {
+    endpoint: Endpoint,
+    connections: Tracker,
+    streams: TaskTracker,
+    acceptor: Tracker,
+    drain: watch::Sender<bool>,
+    failed: watch::Receiver<Option<String>>,
+}
+
+impl Connections {
+    /// Listens and starts to accept.
+    pub(crate) fn bind<H: Handler>(
+        addr: &ListenAddr,
+        tls: Option<&Tls>,
+        limits: &Limits,
+        handler: H,
+    ) -> Result<Self> {
+        let listener = Listener::bind(addr)?;
+        let (acceptor, connections) = (Tracker::new(), Tracker::new());
+        let tls = match tls {
+            None => None,
+            Some(tls) => {
+                let (config, reloader) = tls.load()?;
+                connections_reload(&acceptor, reloader);
+                Some(TlsAcceptor::from(config))
+            }
+        };
+        let endpoint = listener.endpoint(tls.is_some())?;
+        let (drain, drained) = watch::channel(false);
+        let (report, failed) = watch::channel(None);
+        let streams = TaskTracker::new();
+        let shared = Arc::new(Shared {
+            handler,
+            builder: builder(limits, Streams(streams.clone())),
+            limits: limits.clone(),
+            tls,
+            drain: drained,
+        });
+        let tracker = connections.clone();
+        acceptor.spawn(async move {
+            if accept(listener, shared, tracker).await.is_err() {
+                report.send_replace(Some("the listener is gone".into()));
+            }
+        });
+        Ok(Self { endpoint, connections, streams, acceptor, drain, failed })
+    }
+
+    /// Where it listens.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// How many connections there are.
+    pub fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Waits until accepting ends without having been told to.
+    pub(crate) async fn failed(&self) -> Error {
+        let mut failed = self.failed.clone();
+        let why = match failed.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or_default(),
+            // The accept loop ended because it was told to; this is not a failure, and nobody waits for one any more.
+            Err(_) => std::future::pending().await,
+        };
+        Error::unavailable(why)
+    }
+
+    /// Stops accepting, asks every connection to end after its requests, and waits for that.
+    ///
+    /// # Errors
+    /// `DEADLINE_EXCEEDED` or `CANCELLED` if `cx` ends first.
+    pub async fn drain(&self, cx: &Context) -> Result<()> {
+        self.drain.send_replace(true);
+        cx.run(async {
+            self.acceptor_done().await;
+            self.connections.wait().await;
+            self.streams.close();
+            self.streams.wait().await;
+        })
+        .await
+        .map_err(|error| error.context(format!("{} connections had not ended", self.connections.len())))
+    }
+
+    async fn acceptor_done(&self) {
+        let mut failed = self.failed.clone();
+        // The loop's end drops the sender.
+        while failed.changed().await.is_ok() {}
+    }
+
+    /// Ends every connection now. Requests in flight are dropped and their contexts cancelled.
+    pub fn abort(&self) {
+        self.drain.send_replace(true);
+        self.acceptor.abort();
+        self.connections.abort();
+    }
+}
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        self.abort();
+    }
+}
+
+fn connections_reload(tracker: &Tracker, reloader: crate::tls::Reloader) {
+    tracker.spawn(reloader.run());
+}
+
+/// Accepts until the server drains. What the kernel has accepted by then is served too: those clients have a connection
+/// and would see it reset otherwise.
+async fn accept<H: Handler>(mut listener: Listener, shared: Arc<Shared<H>>, connections: Tracker) -> Result<(), ()> {
+    let permits = Arc::new(Semaphore::new(shared.limits.max_connections));
+    let mut drain = shared.drain.clone();
+    loop {
+        let permit = tokio::select! {
+            biased;
+            _ = drain.wait_for(|draining| *draining) => break,
+            permit = Arc::clone(&permits).acquire_owned() => permit.map_err(drop)?,
+        };
+        tokio::select! {
+            biased;
+            _ = drain.wait_for(|draining| *draining) => break,
+            accepted = listener.accept() => match accepted {
+                None => return Err(()),
+                Some(Ok((io, peer))) => start(&shared, &connections, io, peer, permit),
+                Some(Err(error)) => pause_after(&error).await,
+            }
+        }
+    }
+    // Whatever waits in the backlog is ready at the first poll.
+    while let Some(Some(Ok((io, peer)))) = futures_util::FutureExt::now_or_never(listener.accept()) {
+        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else { break };
+        start(&shared, &connections, io, peer, permit);
+    }
+    Ok(())
+}
+
+fn start<H: Handler>(
+    shared: &Arc<Shared<H>>,
+    connections: &Tracker,
+    io: Io,
+    peer: PeerAddr,
+    permit: OwnedSemaphorePermit,
+) {
+    let shared = Arc::clone(shared);
+    connections.spawn(async move {
+        let _permit = permit;
+        serve(shared, io, peer).await;
+    });
+}
+
+/// A connection that died in the backlog is its client's affair. Running out of files is ours: accepting at once would spin.
+async fn pause_after(error: &std::io::Error) {
+    use std::io::ErrorKind as Kind;
+    if matches!(error.kind(), Kind::ConnectionAborted | Kind::ConnectionReset | Kind::Interrupted) {
+        return;
+    }
+    tracing::error!(%error, "cannot accept connections, trying again");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}

@@ -1,0 +1,229 @@
+//! One connection, from its handshake to its end.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bowline_core::{Instant, Rng, SystemRng};
+use bowline_rpc::Body;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+
+use crate::accept::Handler;
+use crate::listen::Io;
+use crate::{Limits, PeerAddr};
+
+/// Runs a connection's HTTP/2 streams, and lets the server wait for them. They need no abort of their own: when the
+/// connection is dropped, h2 resets its streams, and a reset stream drops its request.
+#[derive(Clone, Debug)]
+pub(crate) struct Streams(pub(crate) TaskTracker);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams {
+    fn execute(&self, future: F) {
+        self.0.spawn(future);
+    }
+}
+
+/// How many requests a connection serves right now, and how many it has served.
+#[derive(Debug, Default)]
+struct Activity {
+    in_flight: AtomicUsize,
+    begun: AtomicUsize,
+}
+
+/// Counts a request as in flight until dropped.
+pub(crate) struct InFlightGuard(Arc<Activity>);
+
+impl InFlightGuard {
+    fn new(activity: &Arc<Activity>) -> Self {
+        activity.in_flight.fetch_add(1, Ordering::Relaxed);
+        activity.begun.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(activity))
+    }
+}
+
+impl Drop for InFlightGuard {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Prepares hyper with every limit it knows.
+pub(crate) fn builder(limits: &Limits, streams: Streams) -> auto::Builder<Streams> {
+    let mut builder = auto::Builder::new(streams);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size((limits.header_bytes as usize).max(8192))
+        .max_headers(limits.header_count);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(limits.header_bytes)
+        .max_concurrent_streams(limits.concurrent_streams)
+        .max_pending_accept_reset_streams(limits.pending_resets)
+        .max_local_error_reset_streams(limits.error_resets)
+        .keep_alive_interval(limits.ping_interval)
+        .keep_alive_timeout(limits.ping_timeout);
+    builder
+}
+
+/// What connections of one server share.
+pub(crate) struct Shared<H> {
+    pub(crate) handler: H,
+    pub(crate) limits: Limits,
+    pub(crate) builder: auto::Builder<Streams>,
+    pub(crate) tls: Option<TlsAcceptor>,
+    /// True once the server drains.
+    pub(crate) drain: watch::Receiver<bool>,
+}
+
+/// Serves a connection until it ends, is idle or old, or the server drains.
+pub(crate) async fn serve<H: Handler>(shared: Arc<Shared<H>>, io: Io, peer: PeerAddr) {
+    let io = match &shared.tls {
+        None => io,
+        Some(acceptor) => {
+            match tokio::time::timeout(shared.limits.handshake_timeout, acceptor.accept(io)).await {
+                Ok(Ok(stream)) => Io::Tls { stream: Box::pin(stream) },
+                Ok(Err(error)) => {
+                    tracing::debug!(?peer, %error, "TLS handshake failed");
+                    return;
+                }
+                Err(_) => {
+                    tracing::debug!(?peer, "TLS handshake took too long");
+                    return;
+                }
+            }
+        }
+    };
+    let activity = Arc::new(Activity::default());
+    let service = {
+        let (shared, activity) = (Arc::clone(&shared), Arc::clone(&activity));
+        let peer = peer.clone();
+        service_fn(move |request: Request<Incoming>| {
+            shared.handler.call(request.map(Body::from), &peer, InFlightGuard::new(&activity))
+        })
+    };
+    let mut connection = pin!(shared.builder.serve_connection(TokioIo::new(io), service));
+    let mut drain = shared.drain.clone();
+    let mut watchdog = Watchdog::new(&shared.limits, &activity);
+    loop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(?peer, %error, "connection ended");
+                }
+                return;
+            }
+            _ = drain.wait_for(|draining| *draining), if !watchdog.closing() => {
+                connection.as_mut().graceful_shutdown();
+                // The server bounds the drain; no second bound here.
+                watchdog.drained();
+            }
+            () = watchdog.next() => match watchdog.verdict() {
+                Verdict::Fine => {}
+                Verdict::Close => connection.as_mut().graceful_shutdown(),
+                Verdict::Cut => {
+                    tracing::debug!(?peer, "connection cut: it did not end in time");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+enum Verdict {
+    Fine,
+    /// Ask the peer to end.
+    Close,
+    /// End it.
+    Cut,
+}
+
+/// Looks after a connection's age and idleness.
+struct Watchdog<'a> {
+    limits: &'a Limits,
+    activity: &'a Activity,
+    old_at: Instant,
+    look_at: Instant,
+    idle_since: Instant,
+    begun: usize,
+    closing: bool,
+    cut_at: Option<Instant>,
+}
+
+impl<'a> Watchdog<'a> {
+    fn new(limits: &'a Limits, activity: &'a Activity) -> Self {
+        let now = Instant::now();
+        let spread = limits.max_age.mul_f64(0.9 + 0.2 * SystemRng.unit());
+        // A connection that never begins a request gets as long as a head may take.
+        let look_at = now + limits.header_timeout.min(limits.idle_timeout);
+        Self {
+            limits,
+            activity,
+            old_at: now + spread,
+            look_at,
+            idle_since: now,
+            begun: 0,
+            closing: false,
+            cut_at: None,
+        }
+    }
+
+    fn closing(&self) -> bool {
+        self.closing
+    }
+
+    fn drained(&mut self) {
+        self.closing = true;
+        self.cut_at = None;
+    }
+
+    async fn next(&self) {
+        match (self.closing, self.cut_at) {
+            (false, _) => tokio::time::sleep_until(self.look_at.min(self.old_at)).await,
+            (true, Some(cut_at)) => tokio::time::sleep_until(cut_at).await,
+            (true, None) => std::future::pending().await,
+        }
+    }
+
+    fn verdict(&mut self) -> Verdict {
+        let now = Instant::now();
+        if self.closing {
+            return Verdict::Cut;
+        }
+        if now >= self.old_at {
+            return self.close(now, self.limits.age_grace);
+        }
+        let begun = self.activity.begun.load(Ordering::Relaxed);
+        if begun == 0 {
+            // Nothing came: what a grace would wait for does not exist.
+            self.closing = true;
+            return Verdict::Cut;
+        }
+        let busy = self.activity.in_flight.load(Ordering::Relaxed) > 0;
+        if busy || begun != self.begun {
+            self.begun = begun;
+            self.idle_since = now;
+        } else if now.duration_since(self.idle_since) >= self.limits.idle_timeout {
+            return self.close(now, Duration::from_secs(1));
+        }
+        self.look_at = self.idle_since + self.limits.idle_timeout;
+        Verdict::Fine
+    }
+
+    fn close(&mut self, now: Instant, grace: Duration) -> Verdict {
+        self.closing = true;
+        self.cut_at = Some(now + grace);
+        Verdict::Close
+    }
+}

@@ -1,0 +1,30 @@
+//! The server.
+//!
+//! A [`Server`] listens, limits, speaks HTTP/1.1 and HTTP/2 on one port, and sends each request through one pipeline,
+//! outside in: resolve the operation and make the context → trace, metrics, log ([`layer::observe`]) → contain panics
+//! ([`layer::recover`]) → deadline ([`layer::deadline`]) → user middleware → the method. gRPC, gRPC-Web, Connect and REST
+//! differ in nothing but the innermost codec and the form of an error.
+//!
+//! Everything that could be held open without end has a bound that is on by default: see [`Limits`].
+
+mod accept;
+mod admin;
+mod connection;
+mod fallback;
+pub mod layer;
+mod limits;
+mod listen;
+mod middleware;
+mod pipeline;
+mod request;
+mod server;
+mod tls;
+
+pub use accept::Connections;
+pub use admin::{Admin, AdminOptions};
+pub use fallback::Fallback;
+pub use limits::Limits;
+pub use listen::{ListenAddr, PeerAddr};
+pub use middleware::{Middleware, Next};
+pub use server::{Server, ServerOptions};
+pub use tls::Tls;

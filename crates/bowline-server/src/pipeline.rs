@@ -1,0 +1,274 @@
+//! The layers in their order, from a connection's request to its response.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context as Task, Poll, ready};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bowline_core::{Canceller, Error, Operation, Result};
+use bowline_rpc::{Body, BoxFuture, CallFuture, Protocol, Routes, Scope};
+use bowline_telemetry::{CallMetrics, Counter, Metrics, OperationMetrics, Side};
+use http::{Request, Response};
+use tower::Service;
+
+use crate::connection::InFlightGuard;
+use crate::fallback::Fallback;
+use crate::layer::deadline::Deadline;
+use crate::layer::observe::Observe;
+use crate::layer::recover::Recover;
+use crate::middleware::{Middleware, Next};
+use crate::{PeerAddr, request};
+
+/// What may change while the server runs. Layers read it per call; nothing is rebuilt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Policy {
+    /// The most time a unary call gets, whatever its caller asks for.
+    pub(crate) unary_timeout: Option<Duration>,
+    /// The most time a stream gets.
+    pub(crate) stream_timeout: Option<Duration>,
+}
+
+/// Where metrics are kept: per method, and per operation of the fallback.
+pub(crate) struct Observed {
+    calls: CallMetrics,
+    routes: Vec<Arc<OperationMetrics>>,
+    others: Mutex<HashMap<String, Arc<OperationMetrics>>>,
+    refused: Counter,
+}
+
+impl Observed {
+    pub(crate) fn new(metrics: &Metrics, routes: &Routes) -> Self {
+        let calls = CallMetrics::new(metrics, Side::Server);
+        let routes = routes.iter().map(|route| calls.operation(route.operation())).collect();
+        let refused = metrics.counter("bowline_server_unresolved", "Requests that led to no operation");
+        Self { calls, routes, others: Mutex::default(), refused }
+    }
+
+    pub(crate) fn operation(&self, scope: &Scope) -> Arc<OperationMetrics> {
+        let of_route = scope.route.as_ref().and_then(|route| self.routes.get(route.index()));
+        if let Some(metrics) = of_route {
+            return Arc::clone(metrics);
+        }
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        match others.get(scope.operation.path()) {
+            Some(metrics) => Arc::clone(metrics),
+            None => {
+                let metrics = self.calls.operation(&scope.operation);
+                others.insert(scope.operation.path().to_owned(), Arc::clone(&metrics));
+                metrics
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Observed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observed")
+    }
+}
+
+/// Where a call ends up: a method, or the fallback.
+pub(crate) struct Endpoint {
+    pub(crate) fallback: Option<Arc<dyn Fallback>>,
+}
+
+pub(crate) enum EndpointFuture {
+    Route(CallFuture),
+    Fallback(BoxFuture<'static, Result<Response<Body>>>),
+    Nowhere,
+}
+
+impl Endpoint {
+    pub(crate) fn call(&self, mut request: Request<Body>) -> EndpointFuture {
+        let route = request.extensions().get::<Scope>().and_then(|scope| scope.route.clone());
+        if let Some(route) = route {
+            return EndpointFuture::Route(route.call(request));
+        }
+        match (&self.fallback, request.extensions_mut().remove::<Scope>()) {
+            (Some(fallback), Some(scope)) => EndpointFuture::Fallback(fallback.call(scope, request)),
+            _ => EndpointFuture::Nowhere,
+        }
+    }
+}
+
+impl Future for EndpointFuture {
+    type Output = Result<Response<Body>>;
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Route(future) => Pin::new(future).poll(task).map(Ok),
+            Self::Fallback(future) => future.as_mut().poll(task),
+            Self::Nowhere => Poll::Ready(Err(Error::internal("a request without scope reached the endpoint"))),
+        }
+    }
+}
+
+/// The innermost service: user middleware, then the endpoint.
+#[derive(Clone)]
+pub(crate) struct Dispatch(Arc<Inside>);
+
+struct Inside {
+    middleware: Vec<Arc<dyn Middleware>>,
+    endpoint: Endpoint,
+}
+
+pub(crate) enum DispatchFuture {
+    Endpoint(EndpointFuture),
+    Middleware(BoxFuture<'static, Result<Response<Body>>>),
+}
+
+impl Service<Request<Body>> for Dispatch {
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = DispatchFuture;
+
+    fn poll_ready(&mut self, _: &mut Task<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> DispatchFuture {
+        if self.0.middleware.is_empty() {
+            return DispatchFuture::Endpoint(self.0.endpoint.call(request));
+        }
+        let inside = Arc::clone(&self.0);
+        DispatchFuture::Middleware(Box::pin(async move {
+            let cx = request.extensions().get::<Scope>().map(|scope| scope.cx.clone());
+            let cx = cx.ok_or_else(|| Error::internal("a request without scope reached the middleware"))?;
+            Next { cx: &cx, rest: &inside.middleware, endpoint: &inside.endpoint }.run(request).await
+        }))
+    }
+}
+
+impl Future for DispatchFuture {
+    type Output = Result<Response<Body>>;
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Endpoint(future) => Pin::new(future).poll(task),
+            Self::Middleware(future) => future.as_mut().poll(task),
+        }
+    }
+}
+
+type Stack = Observe<Recover<Deadline<Dispatch>>>;
+
+/// Everything between a connection and the methods.
+#[derive(Clone)]
+pub(crate) struct Pipeline(Arc<Outside>);
+
+struct Outside {
+    routes: Routes,
+    policy: ArcSwap<Policy>,
+    fallback: Option<Arc<dyn Fallback>>,
+    observed: Arc<Observed>,
+    stack: Stack,
+}
+
+impl Pipeline {
+    pub(crate) fn new(
+        routes: Routes,
+        policy: Policy,
+        fallback: Option<Arc<dyn Fallback>>,
+        middleware: Vec<Arc<dyn Middleware>>,
+        metrics: &Metrics,
+    ) -> Self {
+        let observed = Arc::new(Observed::new(metrics, &routes));
+        let endpoint = Endpoint { fallback: fallback.clone() };
+        let dispatch = Dispatch(Arc::new(Inside { middleware, endpoint }));
+        let stack = Observe::new(Recover::new(Deadline::new(dispatch)), Arc::clone(&observed));
+        Self(Arc::new(Outside { routes, policy: ArcSwap::from_pointee(policy), fallback, observed, stack }))
+    }
+
+    /// Answers one request of a connection.
+    pub(crate) fn call(&self, request: Request<Body>, peer: &PeerAddr, in_flight: InFlightGuard) -> PipelineFuture {
+        let (mut parts, body) = request.into_parts();
+        let resolved = match self.0.routes.resolve(&parts) {
+            Ok(resolved) => Ok((resolved.route.operation().clone(), resolved.protocol, Some(resolved))),
+            Err(nowhere) => match self.0.fallback.as_ref().and_then(|fallback| fallback.resolve(&parts)) {
+                Some(operation) => Ok((operation, Protocol::detect(&parts.headers), None)),
+                None => Err(nowhere),
+            },
+        };
+        let (operation, protocol, resolved) = match resolved {
+            Ok(found) => found,
+            Err(nowhere) => {
+                self.0.observed.refused.inc();
+                tracing::debug!(path = parts.uri.path(), method = %parts.method, error = %nowhere.error(), "not found");
+                return PipelineFuture::refused(nowhere.response(None, &parts.headers));
+            }
+        };
+        let policy = self.0.policy.load();
+        let streams = operation.kind() != bowline_core::MethodKind::Unary;
+        let bound = if streams { policy.stream_timeout } else { policy.unary_timeout };
+        let (cx, canceller, verdict) = request::context(&parts.headers, protocol, &operation, bound);
+        if let Err(error) = verdict {
+            self.0.observed.refused.inc();
+            return PipelineFuture::refused(protocol.error_response(&error, cx.request_id(), &parts.headers));
+        }
+        let scope = match resolved {
+            Some(resolved) => {
+                request::strip_timeout(&mut parts.headers, protocol);
+                resolved.into_scope(cx)
+            }
+            None => Scope::unrouted(cx, protocol, operation.clone()),
+        };
+        parts.extensions.insert(scope);
+        if self.0.fallback.is_some() {
+            parts.extensions.insert(peer.clone());
+        }
+        let mut stack = self.0.stack.clone();
+        let future = stack.call(Request::from_parts(parts, body));
+        PipelineFuture::Running { future, held: Some(Held { _canceller: canceller, _in_flight: in_flight }), operation }
+    }
+}
+
+/// What lives as long as the call: until the answer, or the end of its stream. Dropping it cancels the context, which is how
+/// a caller that went away reaches everything done on its behalf.
+struct Held {
+    _canceller: Canceller,
+    _in_flight: InFlightGuard,
+}
+
+pin_project_lite::pin_project! {
+    /// A request on its way through the pipeline.
+    #[project = Projected]
+    pub(crate) enum PipelineFuture {
+        Running {
+            #[pin]
+            future: <Stack as Service<Request<Body>>>::Future,
+            held: Option<Held>,
+            operation: Operation,
+        },
+        Refused { response: Option<Response<Body>> },
+    }
+}
+
+impl PipelineFuture {
+    fn refused(response: Response<Body>) -> Self {
+        Self::Refused { response: Some(response) }
+    }
+}
+
+impl Future for PipelineFuture {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Self::Output> {
+        let response = match self.project() {
+            Projected::Refused { response } => response.take().unwrap_or_default(),
+            Projected::Running { future, held, operation } => {
+                // The outermost layer renders every error.
+                let response = ready!(future.poll(task)).unwrap_or_default();
+                let held = held.take();
+                if operation.kind().server_streams() {
+                    response.map(|body| body.on_end(move |_| drop(held)))
+                } else {
+                    response
+                }
+            }
+        };
+        Poll::Ready(Ok(response))
+    }
+}
