@@ -58,21 +58,19 @@ fn decode(bytes: &[u8]) -> Result<Vec<FileDescriptorProto>, Error> {
 
 /// The name a listed file is imported by: its path below one of the include roots.
 fn import_name(proto: &Path, includes: &[PathBuf]) -> Result<String, Error> {
-    let sources = Sources::new(includes);
-    let Some(name) = sources.resolve_path(proto) else {
-        return Err(Error::new(format!(
-            "{}: lies below none of the include roots ({}); add its root: .includes([...])",
-            proto.display(),
-            shown(includes)
-        )));
-    };
     if !proto.is_file() {
         return Err(Error::new(format!(
             "{}: no such file; correct the path given to protos() (it is relative to the directory of Cargo.toml)",
             proto.display()
         )));
     }
-    Ok(name)
+    Sources::new(includes).resolve_path(proto).ok_or_else(|| {
+        Error::new(format!(
+            "{}: lies below none of the include roots ({}); add its root with includes()",
+            proto.display(),
+            shown(includes)
+        ))
+    })
 }
 
 fn shown(includes: &[PathBuf]) -> String {
@@ -85,18 +83,19 @@ fn refusal(err: &protox::Error, includes: &[PathBuf]) -> Error {
     // protox's `Debug` is its one-line form with line and column.
     let mut text = format!("{err:?}");
     if let Some(name) = err.file() {
-        if let Some(path) = Sources::new(includes).on_disk(name) {
-            if let Some(rest) = text.strip_prefix(name) {
-                text = format!("{}{rest}", path.display());
-            }
+        let path = Sources::new(includes).on_disk(name);
+        if let (Some(path), Some(rest)) = (path, text.strip_prefix(name)) {
+            text = format!("{}{rest}", path.display());
         }
         if !text.contains(name) {
             text = format!("{name}: {text}");
         }
     }
     if text.contains("import '") && text.ends_with("not found") {
-        text =
-            format!("{text}; add the directory it is relative to: .includes([...]) has {}", shown(includes));
+        let roots = shown(includes);
+        text.push_str(&format!(
+            " in {roots}; correct it, or add the directory it is relative to with includes()"
+        ));
     }
     Error::new(text)
 }

@@ -110,7 +110,9 @@ impl Module {
             let _ = writeln!(out, "{indent}include!(\"bowline/{file}\");");
         }
         for (name, child) in &self.children {
-            let _ = writeln!(out, "{indent}#[allow({ALLOWED})]");
+            if depth == 0 {
+                let _ = writeln!(out, "#[allow({ALLOWED})]");
+            }
             let _ = writeln!(out, "{indent}pub mod {} {{", escape_mod_ident(name));
             child.write(out, depth + 1);
             let _ = writeln!(out, "{indent}}}");

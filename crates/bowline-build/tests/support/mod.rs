@@ -9,13 +9,13 @@ use bowline_build::{Config, Error};
 use tempfile::TempDir;
 
 /// A directory of `.proto` files and the code made of them.
-pub struct Project {
-    pub dir: TempDir,
+pub(crate) struct Project {
+    pub(crate) dir: TempDir,
 }
 
 impl Project {
     /// Writes `files`, given as path below `proto/` and text.
-    pub fn new(files: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(files: &[(&str, &str)]) -> Self {
         let dir = TempDir::new().unwrap();
         for (name, text) in files {
             let path = dir.path().join("proto").join(name);
@@ -25,16 +25,16 @@ impl Project {
         Self { dir }
     }
 
-    pub fn proto(&self, name: &str) -> PathBuf {
+    pub(crate) fn proto(&self, name: &str) -> PathBuf {
         self.dir.path().join("proto").join(name)
     }
 
-    pub fn out(&self) -> PathBuf {
+    pub(crate) fn out(&self) -> PathBuf {
         self.dir.path().join("out")
     }
 
     /// A configuration for these of the files, writing to [`Self::out`].
-    pub fn config(&self, names: &[&str]) -> Config {
+    pub(crate) fn config(&self, names: &[&str]) -> Config {
         Config::new()
             .protos(names.iter().map(|name| self.proto(name)))
             .includes([self.dir.path().join("proto")])
@@ -42,30 +42,30 @@ impl Project {
             .out_dir(self.out())
     }
 
-    pub fn generate(&self, names: &[&str]) -> Result<(), Error> {
+    pub(crate) fn generate(&self, names: &[&str]) -> Result<(), Error> {
         self.config(names).compile()
     }
 
     /// The code of a package, parsed.
-    pub fn package(&self, package: &str) -> syn::File {
+    pub(crate) fn package(&self, package: &str) -> syn::File {
         let path = self.out().join("bowline").join(format!("{package}.rs"));
         syn::parse_file(&std::fs::read_to_string(path).unwrap()).unwrap()
     }
 
     /// What the error says, with the temporary directory cut off the paths.
-    pub fn refusal(&self, names: &[&str]) -> String {
+    pub(crate) fn refusal(&self, names: &[&str]) -> String {
         let err = self.generate(names).expect_err("the protos are wrong");
         err.to_string().replace(&format!("{}/", self.dir.path().display()), "")
     }
 }
 
 /// Generates for a single file and says what is wrong with it.
-pub fn refusal(text: &str) -> String {
+pub(crate) fn refusal(text: &str) -> String {
     Project::new(&[("a.proto", text)]).refusal(&["a.proto"])
 }
 
 /// The items of a module within a file, by a path of names.
-pub fn module<'a>(items: &'a [syn::Item], path: &[&str]) -> &'a [syn::Item] {
+pub(crate) fn module<'a>(items: &'a [syn::Item], path: &[&str]) -> &'a [syn::Item] {
     let Some((first, rest)) = path.split_first() else { return items };
     let found = items.iter().find_map(|item| match item {
         syn::Item::Mod(item) if item.ident == first => item.content.as_ref().map(|(_, items)| items),
@@ -77,7 +77,7 @@ pub fn module<'a>(items: &'a [syn::Item], path: &[&str]) -> &'a [syn::Item] {
 /// Compiles every given output directory as a module of one crate, with the stand-in runtime.
 ///
 /// `extra` is code that uses what was generated; it stands at the root of the crate.
-pub fn check(outputs: &BTreeMap<&str, PathBuf>, extra: &str) -> Result<(), String> {
+pub(crate) fn check(outputs: &BTreeMap<&str, PathBuf>, extra: &str) -> Result<(), String> {
     let root = TempDir::new().unwrap();
     let write = |path: &str, text: &str| {
         let path = root.path().join(path);
