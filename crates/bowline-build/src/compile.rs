@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use buffa_codegen::generated::descriptor::{FileDescriptorProto, FileDescriptorSet};
-use protox::file::{File, FileResolver, GoogleFileResolver};
+use protox::file::FileResolver as _;
 
-use crate::bundled;
+use crate::editions;
 use crate::error::Error;
+use crate::sources::Sources;
 
 /// What protox made of the files, in an order where imports come before their importers.
 pub(crate) struct Compiled {
@@ -34,7 +35,9 @@ pub(crate) fn compile(protos: &[PathBuf], includes: &[PathBuf]) -> Result<Compil
             )));
         }
     }
-    let mut compiler = protox::Compiler::with_file_resolver(Sources::new(includes));
+    let sources = Sources::new(includes);
+    let of_editions = sources.of_editions();
+    let mut compiler = protox::Compiler::with_file_resolver(sources);
     compiler.include_imports(true).include_source_info(true);
     let mut listed = Vec::new();
     for proto in protos {
@@ -42,9 +45,15 @@ pub(crate) fn compile(protos: &[PathBuf], includes: &[PathBuf]) -> Result<Compil
         compiler.open_file(proto).map_err(|err| refusal(&err, includes))?;
         listed.push(name);
     }
-    let paths =
-        compiler.files().filter_map(|file| Some((file.name().to_owned(), file.path()?.to_owned()))).collect();
-    let files = decode(&compiler.encode_file_descriptor_set())?;
+    let sources = Sources::new(includes);
+    let on_disk = |name: &str| Some((name.to_owned(), sources.on_disk(name)?));
+    let paths = compiler.files().filter_map(|file| on_disk(file.name())).collect();
+    let mut files = decode(&compiler.encode_file_descriptor_set())?;
+    for file in &mut files {
+        if file.name.as_ref().is_some_and(|name| of_editions.borrow().contains(name)) {
+            editions::finish(file);
+        }
+    }
     Ok(Compiled { files, listed, paths })
 }
 
@@ -98,50 +107,4 @@ fn refusal(err: &protox::Error, includes: &[PathBuf]) -> Error {
         ));
     }
     Error::new(text)
-}
-
-/// Looks a file up in the include roots, then among the bundled ones, then among protobuf's own.
-#[derive(Debug)]
-struct Sources {
-    includes: Vec<PathBuf>,
-    google: GoogleFileResolver,
-}
-
-impl Sources {
-    fn new(includes: &[PathBuf]) -> Self {
-        Self { includes: includes.to_vec(), google: GoogleFileResolver::new() }
-    }
-
-    fn on_disk(&self, name: &str) -> Option<PathBuf> {
-        self.includes.iter().map(|include| include.join(name)).find(|path| path.is_file())
-    }
-}
-
-impl FileResolver for Sources {
-    fn resolve_path(&self, path: &Path) -> Option<String> {
-        let plain = |path: &Path| -> PathBuf { path.components().collect() };
-        let path = plain(path);
-        self.includes.iter().find_map(|include| {
-            let include = plain(include);
-            let below = if include.as_os_str() == "." { &path } else { path.strip_prefix(&include).ok()? };
-            let parts: Option<Vec<&str>> = below
-                .components()
-                .map(|part| match part {
-                    std::path::Component::Normal(part) => part.to_str(),
-                    _ => None,
-                })
-                .collect();
-            parts.filter(|parts| !parts.is_empty()).map(|parts| parts.join("/"))
-        })
-    }
-
-    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
-        if let Some(path) = self.on_disk(name) {
-            return File::open(name, &path);
-        }
-        match bundled::source(name) {
-            Some(source) => File::from_source(name, source),
-            None => self.google.open_file(name),
-        }
-    }
 }

@@ -1,5 +1,7 @@
 //! Generated code compiles, whatever the protos: one crate, one `cargo check`.
 
+#![allow(clippy::unwrap_used)] // helpers of tests, not marked as tests
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -66,10 +68,20 @@ fn shop() -> Project {
     let files: &[(&str, &str)] = &[
         ("shop/catalog/v1/catalog.proto", include_str!("protos/catalog.proto")),
         ("shop/money/v1/money.proto", include_str!("protos/money.proto")),
+        ("shop/modern/v1/modern.proto", include_str!("protos/modern.proto")),
+        ("shop/names/v1/names.proto", include_str!("protos/names.proto")),
+        ("shop/only/v1/only.proto", include_str!("protos/only.proto")),
         ("legacy.proto", include_str!("protos/legacy.proto")),
     ];
     let project = Project::new(files);
-    project.generate(&["shop/catalog/v1/catalog.proto", "legacy.proto"]).unwrap();
+    let listed = [
+        "shop/catalog/v1/catalog.proto",
+        "shop/modern/v1/modern.proto",
+        "shop/names/v1/names.proto",
+        "shop/only/v1/only.proto",
+        "legacy.proto",
+    ];
+    project.generate(&listed).unwrap();
     project
 }
 

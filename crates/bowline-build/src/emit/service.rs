@@ -182,11 +182,16 @@ fn server(service: &Service, rpcs: &[Rpc<'_>], codegen: &TokenStream) -> TokenSt
             })
         }
     });
+    let shared = if rpcs.is_empty() {
+        quote!(let _ = service;)
+    } else {
+        quote!(let service = ::std::sync::Arc::new(service);)
+    };
     let about = format!(" Mounts an implementation of `{}`.", service.full_name);
     quote! {
         #[doc = #about]
         pub fn server<S: Service>(service: S) -> #codegen::ServiceDef {
-            let service = ::std::sync::Arc::new(service);
+            #shared
             #codegen::ServiceDef::new(NAME, #(#up)*FILE_DESCRIPTOR_SET) #(#routes)*
         }
     }
