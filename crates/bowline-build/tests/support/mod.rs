@@ -85,9 +85,12 @@ pub(crate) fn check(outputs: &BTreeMap<&str, PathBuf>, extra: &str) -> Result<()
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     };
-    let mut lib = String::from("#![deny(warnings)]\n#![forbid(unsafe_code)]\n");
+    let mut lib = format!("//! Generated code as a module of a strict crate.\n{STRICT}\n");
     for (name, out) in outputs {
-        lib.push_str(&format!("pub mod {name} {{ include!({:?}); }}\n", out.join("bowline.rs")));
+        lib.push_str(&format!(
+            "/// Generated.\npub mod {name} {{ include!({:?}); }}\n",
+            out.join("bowline.rs")
+        ));
     }
     write("user/src/lib.rs", &format!("{lib}{extra}"));
     write("Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"runtime\", \"user\"]\n");
@@ -105,11 +108,16 @@ pub(crate) fn check(outputs: &BTreeMap<&str, PathBuf>, extra: &str) -> Result<()
         .env_remove("RUSTFLAGS")
         .output()
         .unwrap();
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    if output.status.success() {
+        return Ok(());
+    }
+    // The first few tell enough; one slip repeats for every message.
+    let errors = String::from_utf8_lossy(&output.stderr);
+    Err(errors.lines().take(80).collect::<Vec<_>>().join("\n"))
 }
 
 /// Kept between runs, so that the dependencies are compiled once.
-fn target_dir() -> PathBuf {
+pub(crate) fn target_dir() -> PathBuf {
     let own = std::env::current_exe().unwrap();
     own.ancestors().nth(3).unwrap().join("bowline-build-check")
 }
@@ -127,3 +135,7 @@ buffa-descriptor = { version = "=0.9.2", default-features = false, features = ["
 serde = { version = "1", features = ["derive"] }
 serde_json = "1"
 "#;
+
+/// What a user may have switched on; generated code must not be noisy about it.
+const STRICT: &str = "#![forbid(unsafe_code)]\n#![deny(warnings, missing_docs, missing_debug_implementations, \
+     unreachable_pub, unused_qualifications, rust_2018_idioms, single_use_lifetimes, trivial_casts)]";
