@@ -87,24 +87,37 @@ fn shown(includes: &[PathBuf]) -> String {
     shown.join(", ")
 }
 
-/// Says what protox found wrong, with the path on disk in place of the import name.
+/// Says what protox found wrong, with the path on disk in place of the import name, and a mend.
 fn refusal(err: &protox::Error, includes: &[PathBuf]) -> Error {
     // protox's `Debug` is its one-line form with line and column.
     let mut text = format!("{err:?}");
     if let Some(name) = err.file() {
-        let path = Sources::new(includes).on_disk(name);
-        if let (Some(path), Some(rest)) = (path, text.strip_prefix(name)) {
-            text = format!("{}{rest}", path.display());
-        }
-        if !text.contains(name) {
-            text = format!("{name}: {text}");
-        }
+        let path = Sources::new(includes).on_disk(name).map(|path| path.display().to_string());
+        let shown = path.as_deref().unwrap_or(name);
+        text = match text.strip_prefix(name) {
+            Some(rest) => format!("{shown}{rest}"),
+            None => format!("{shown}: {text}"),
+        };
     }
     if text.contains("import '") && text.ends_with("not found") {
-        let roots = shown(includes);
-        text.push_str(&format!(
-            " in {roots}; correct it, or add the directory it is relative to with includes()"
-        ));
+        text.push_str(&format!(" in {}", shown(includes)));
+    }
+    if let Some((_, mend)) = MENDS.iter().find(|(complaint, _)| text.contains(complaint)) {
+        text.push_str(&format!("; {mend}"));
     }
     Error::new(text)
 }
+
+/// What to do about the complaints protox makes most often.
+const MENDS: &[(&str, &str)] = &[
+    (" not found in ", "correct it, or add the directory it is relative to with includes()"),
+    (" is not defined", "declare it, or import the file that declares it"),
+    ("import cycle detected", "move what both need into a file of its own"),
+    ("was listed twice", "remove one of the two"),
+    ("multiple package names", "keep one"),
+    ("is not valid utf-8", "save it as UTF-8"),
+    (
+        "required fields are not allowed",
+        "leave the label away; an edition has [features.field_presence = LEGACY_REQUIRED] instead",
+    ),
+];

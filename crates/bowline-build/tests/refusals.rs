@@ -41,7 +41,15 @@ fn syntax_and_names_keep_the_place_the_compiler_gives() {
     all_say(&[
         (
             "syntax = \"proto3\";\nmessage A {\n  strin x = 1;\n}\n".to_owned(),
-            "proto/a.proto:3:3: name 'strin' is not defined",
+            "proto/a.proto:3:3: name 'strin' is not defined; declare it, or import the file that declares it",
+        ),
+        (
+            "syntax = \"proto3\";\npackage a;\npackage b;\n".to_owned(),
+            "proto/a.proto: multiple package names specified; keep one",
+        ),
+        (
+            "syntax = \"proto3\";\nimport \"a.proto\";\n".to_owned(),
+            "proto/a.proto: import cycle detected: a.proto -> a.proto; move what both need into a file of its own",
         ),
         (
             "syntax = \"proto3\";\nmessage A {\n  string x 1;\n}\n".to_owned(),
@@ -273,6 +281,9 @@ fn an_edition_is_2023_and_has_its_own_features_only() {
             "proto/a.proto:3: field a: editions have no optional; remove it, a field has presence unless \
              features.field_presence is IMPLICIT",
         ),
-        (edition("strin a = 1;"), "proto/a.proto:3:3: name 'strin' is not defined"),
+        (
+            edition("strin a = 1;"),
+            "proto/a.proto:3:3: name 'strin' is not defined; declare it, or import the file that declares it",
+        ),
     ]);
 }
