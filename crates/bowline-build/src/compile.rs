@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use buffa_codegen::generated::descriptor::{FileDescriptorProto, FileDescriptorSet};
-use protox::file::{File, FileResolver, GoogleFileResolver};
+use protox::file::FileResolver as _;
 
-use crate::bundled;
+use crate::editions;
 use crate::error::Error;
+use crate::sources::Sources;
 
 /// What protox made of the files, in an order where imports come before their importers.
 pub(crate) struct Compiled {
@@ -34,7 +35,9 @@ pub(crate) fn compile(protos: &[PathBuf], includes: &[PathBuf]) -> Result<Compil
             )));
         }
     }
-    let mut compiler = protox::Compiler::with_file_resolver(Sources::new(includes));
+    let sources = Sources::new(includes);
+    let of_editions = sources.of_editions();
+    let mut compiler = protox::Compiler::with_file_resolver(sources);
     compiler.include_imports(true).include_source_info(true);
     let mut listed = Vec::new();
     for proto in protos {
@@ -42,9 +45,15 @@ pub(crate) fn compile(protos: &[PathBuf], includes: &[PathBuf]) -> Result<Compil
         compiler.open_file(proto).map_err(|err| refusal(&err, includes))?;
         listed.push(name);
     }
-    let paths =
-        compiler.files().filter_map(|file| Some((file.name().to_owned(), file.path()?.to_owned()))).collect();
-    let files = decode(&compiler.encode_file_descriptor_set())?;
+    let sources = Sources::new(includes);
+    let on_disk = |name: &str| Some((name.to_owned(), sources.on_disk(name)?));
+    let paths = compiler.files().filter_map(|file| on_disk(file.name())).collect();
+    let mut files = decode(&compiler.encode_file_descriptor_set())?;
+    for file in &mut files {
+        if file.name.as_ref().is_some_and(|name| of_editions.borrow().contains(name)) {
+            editions::finish(file);
+        }
+    }
     Ok(Compiled { files, listed, paths })
 }
 
@@ -58,24 +67,23 @@ fn decode(bytes: &[u8]) -> Result<Vec<FileDescriptorProto>, Error> {
 
 /// The name a listed file is imported by: its path below one of the include roots.
 fn import_name(proto: &Path, includes: &[PathBuf]) -> Result<String, Error> {
-    if let Some(name) = proto.to_str().filter(|name| bundled::source(name).is_some()) {
-        return Ok(name.to_owned());
-    }
     let sources = Sources::new(includes);
-    let Some(name) = sources.resolve_path(proto) else {
-        return Err(Error::new(format!(
-            "{}: lies below none of the include roots ({}); add its root: .includes([...])",
-            proto.display(),
-            shown(includes)
-        )));
-    };
+    if let Some(name) = sources.bundled(proto) {
+        return Ok(name);
+    }
     if !proto.is_file() {
         return Err(Error::new(format!(
             "{}: no such file; correct the path given to protos() (it is relative to the directory of Cargo.toml)",
             proto.display()
         )));
     }
-    Ok(name)
+    sources.resolve_path(proto).ok_or_else(|| {
+        Error::new(format!(
+            "{}: lies below none of the include roots ({}); add its root with includes()",
+            proto.display(),
+            shown(includes)
+        ))
+    })
 }
 
 fn shown(includes: &[PathBuf]) -> String {
@@ -83,71 +91,37 @@ fn shown(includes: &[PathBuf]) -> String {
     shown.join(", ")
 }
 
-/// Says what protox found wrong, with the path on disk in place of the import name.
+/// Says what protox found wrong, with the path on disk in place of the import name, and a mend.
 fn refusal(err: &protox::Error, includes: &[PathBuf]) -> Error {
     // protox's `Debug` is its one-line form with line and column.
     let mut text = format!("{err:?}");
     if let Some(name) = err.file() {
-        if let Some(path) = Sources::new(includes).on_disk(name) {
-            if let Some(rest) = text.strip_prefix(name) {
-                text = format!("{}{rest}", path.display());
-            }
-        }
-        if !text.contains(name) {
-            text = format!("{name}: {text}");
-        }
+        let path = Sources::new(includes).on_disk(name).map(|path| path.display().to_string());
+        let shown = path.as_deref().unwrap_or(name);
+        text = match text.strip_prefix(name) {
+            Some(rest) => format!("{shown}{rest}"),
+            None => format!("{shown}: {text}"),
+        };
     }
     if text.contains("import '") && text.ends_with("not found") {
-        text =
-            format!("{text}; add the directory it is relative to: .includes([...]) has {}", shown(includes));
+        text.push_str(&format!(" in {}", shown(includes)));
+    }
+    if let Some((_, mend)) = MENDS.iter().find(|(complaint, _)| text.contains(complaint)) {
+        text.push_str(&format!("; {mend}"));
     }
     Error::new(text)
 }
 
-/// Looks a file up in the include roots, then among the bundled ones, then among protobuf's own.
-#[derive(Debug)]
-struct Sources {
-    includes: Vec<PathBuf>,
-    google: GoogleFileResolver,
-}
-
-impl Sources {
-    fn new(includes: &[PathBuf]) -> Self {
-        Self { includes: includes.to_vec(), google: GoogleFileResolver::new() }
-    }
-
-    fn on_disk(&self, name: &str) -> Option<PathBuf> {
-        self.includes.iter().map(|include| include.join(name)).find(|path| path.is_file())
-    }
-}
-
-impl FileResolver for Sources {
-    fn resolve_path(&self, path: &Path) -> Option<String> {
-        let plain = |path: &Path| -> PathBuf { path.components().collect() };
-        let path = plain(path);
-        let bundled = path.to_str().filter(|name| bundled::source(name).is_some()).map(str::to_owned);
-        let found = self.includes.iter().find_map(|include| {
-            let include = plain(include);
-            let below = if include.as_os_str() == "." { &path } else { path.strip_prefix(&include).ok()? };
-            let parts: Option<Vec<&str>> = below
-                .components()
-                .map(|part| match part {
-                    std::path::Component::Normal(part) => part.to_str(),
-                    _ => None,
-                })
-                .collect();
-            parts.filter(|parts| !parts.is_empty()).map(|parts| parts.join("/"))
-        });
-        found.or(bundled)
-    }
-
-    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
-        if let Some(path) = self.on_disk(name) {
-            return File::open(name, &path);
-        }
-        match bundled::source(name) {
-            Some(source) => File::from_source(name, source),
-            None => self.google.open_file(name),
-        }
-    }
-}
+/// What to do about the complaints protox makes most often.
+const MENDS: &[(&str, &str)] = &[
+    (" not found in ", "correct it, or add the directory it is relative to with includes()"),
+    (" is not defined", "declare it, or import the file that declares it"),
+    ("import cycle detected", "move what both need into a file of its own"),
+    ("was listed twice", "remove one of the two"),
+    ("multiple package names", "keep one"),
+    ("is not valid utf-8", "save it as UTF-8"),
+    (
+        "required fields are not allowed",
+        "leave the label away; an edition has [features.field_presence = LEGACY_REQUIRED] instead",
+    ),
+];

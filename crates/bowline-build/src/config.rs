@@ -117,26 +117,32 @@ fn announce(compiled: &Compiled) -> Result<(), Error> {
 }
 
 fn generate(compiled: Compiled, runtime: &Runtime) -> Result<Output, Error> {
-    let schema = read(&compiled);
+    let wanted = emit::needed(&compiled.files, &compiled.listed);
+    let schema = read(&compiled, &wanted);
     let mut problems = Problems::default();
     check::schema(&schema, &Types::of(&compiled.files), &mut problems);
     problems.into_result()?;
 
-    let wanted = emit::needed(&compiled.files, &compiled.listed);
     let config = emit::config(&compiled.files);
     let messages = emit::generate(&compiled.files, &wanted, &config)?;
+    let mut problems = Problems::default();
+    check::modules(&schema, &messages, &mut problems);
+    problems.into_result()?;
+
     let resolver = Resolver::new(&compiled.files, &wanted, &config);
     let descriptors = embedded(compiled.files.clone());
     emit::assemble(messages, &schema, &resolver, runtime, descriptors)
 }
 
-fn read(compiled: &Compiled) -> Schema {
+fn read(compiled: &Compiled, wanted: &[String]) -> Schema {
     let mut schema = Schema::default();
     for file in &compiled.files {
-        let name = file.name.as_deref().unwrap_or_default();
-        if compiled.listed.iter().any(|listed| listed == name) {
-            let shown = compiled.paths.get(name).map_or(name.to_owned(), |path| path.display().to_string());
-            schema::read(file, &Locations::of(file, shown), &mut schema);
+        let Some(name) = file.name.as_ref().filter(|name| wanted.contains(name)) else { continue };
+        let shown = compiled.paths.get(name).map_or(name.clone(), |path| path.display().to_string());
+        let locations = Locations::of(file, shown);
+        schema::read_types(file, &locations, &mut schema);
+        if compiled.listed.contains(name) {
+            schema::read(file, &locations, &mut schema);
         }
     }
     schema

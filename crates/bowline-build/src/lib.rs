@@ -48,11 +48,13 @@ mod check;
 mod codes;
 mod compile;
 mod config;
+mod editions;
 mod emit;
 mod error;
 mod names;
 mod options;
 mod schema;
+mod sources;
 mod wire;
 
 use std::path::Path;

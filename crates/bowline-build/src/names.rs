@@ -26,6 +26,25 @@ pub(crate) fn reason(enum_name: &str, value: &str) -> String {
     snake(if starts_well { short } else { value })
 }
 
+/// The module buffa nests a message's own types in. Other than [`snake`], a digit starts no word after it.
+pub(crate) fn message_module(name: &str) -> String {
+    let signs: Vec<char> = name.chars().collect();
+    let mut out = String::new();
+    for (at, sign) in signs.iter().enumerate() {
+        let before = at.checked_sub(1).map(|at| signs[at]);
+        let starts_word = sign.is_uppercase()
+            && before.is_some_and(|before| {
+                before.is_lowercase()
+                    || before.is_uppercase() && signs.get(at + 1).is_some_and(|next| next.is_lowercase())
+            });
+        if starts_word {
+            out.push('_');
+        }
+        out.extend(sign.to_lowercase());
+    }
+    out
+}
+
 /// `package.name`, or the name alone in the empty package.
 pub(crate) fn full(package: &str, name: &str) -> String {
     if package.is_empty() { name.to_owned() } else { format!("{package}.{name}") }
@@ -70,6 +89,8 @@ mod tests {
         assert_eq!(snake("GetHTTPItem"), "get_http_item");
         assert_eq!(method("New"), "new_");
         assert_eq!(shouty("getItem"), "GET_ITEM");
+        assert_eq!(message_module("HTTPRequest"), "http_request");
+        assert_eq!(message_module("V2Item"), "v2item");
     }
 
     #[test]

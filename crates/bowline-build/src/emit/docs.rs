@@ -37,3 +37,38 @@ pub(crate) fn docs(comment: &str, fallback: &str) -> TokenStream {
 pub(crate) fn first_line(comment: &str) -> &str {
     comment.trim().lines().next().unwrap_or_default().trim().trim_end_matches('.')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(comment: &str) -> Vec<String> {
+        let tokens = docs(comment, "Fallback.");
+        let Ok(item) = syn::parse2::<syn::ItemStruct>(quote!(#tokens struct A;)) else { return Vec::new() };
+        let text = item.attrs.iter().filter_map(|attribute| match &attribute.meta {
+            syn::Meta::NameValue(syn::MetaNameValue { value: syn::Expr::Lit(literal), .. }) => {
+                Some(&literal.lit)
+            }
+            _ => None,
+        });
+        text.filter_map(|literal| match literal {
+            syn::Lit::Str(text) => Some(text.value()),
+            _ => None,
+        })
+        .collect()
+    }
+
+    #[test]
+    fn a_comment_becomes_docs_line_by_line() {
+        assert_eq!(lines(" One.\n\n  - two\n"), [" One.", "", "  - two"]);
+        assert_eq!(lines("  \n"), [" Fallback."]);
+        assert_eq!(first_line(" There is none.\n More."), "There is none");
+    }
+
+    #[test]
+    fn no_comment_becomes_a_doctest() {
+        assert_eq!(lines("a\n        let x;"), [" a", "   let x;"]);
+        assert_eq!(lines("```\nlet x;\n```"), [" ```text", " let x;", " ```"]);
+        assert_eq!(lines("```rust\nlet x;"), [" ```text", " let x;", " ```"], "an open fence is closed");
+    }
+}

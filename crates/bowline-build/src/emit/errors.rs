@@ -35,7 +35,7 @@ fn one(reason: &Reason, default_code: Option<i32>, codegen: &TokenStream) -> Tok
     let code = format_ident!("{}", code.and_then(codes::rust_name).unwrap_or("Unknown"));
     let message = message(reason);
     let about_build = docs(&reason.docs, &format!("`{name}`"));
-    let about_ask = format!("Whether `err` is `{name}`, from whichever service it came.");
+    let about_ask = format!(" Whether `err` is `{name}`, from whichever service it came.");
     quote! {
         #about_build
         pub fn #build() -> #codegen::Error {

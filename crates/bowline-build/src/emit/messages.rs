@@ -23,6 +23,7 @@ pub(crate) fn config(files: &[FileDescriptorProto]) -> CodeGenConfig {
     config.generate_views = true;
     config.preserve_unknown_fields = true;
     config.file_per_package = true;
+    config.allow_message_set = true;
     config.extern_paths = well_known_types(files);
     config
 }

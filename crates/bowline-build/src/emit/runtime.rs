@@ -69,11 +69,22 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
-    /// `path` as given to `Config::runtime`, such as `::bowline_rpc`.
+    /// `path` as given to `Config::runtime`, such as `::bowline_rpc` or `crate::rpc`.
+    ///
+    /// A path that starts with the name of a crate means the crate, whatever modules the packages make.
     pub(crate) fn new(path: &str) -> Result<Self, Error> {
-        let parsed: syn::Path = syn::parse_str(path).map_err(|_| {
-            Error::new(format!("runtime {path:?} is no Rust path; write it like \"::bowline_rpc\""))
-        })?;
+        let refused = || {
+            Error::new(format!(
+                "runtime {path:?} is no path from a crate's root; write it like \"::bowline_rpc\" or \"crate::rpc\""
+            ))
+        };
+        let mut parsed: syn::Path = syn::parse_str(path).map_err(|_| refused())?;
+        let first = parsed.segments.first().map(|segment| segment.ident.to_string()).unwrap_or_default();
+        match first.as_str() {
+            "self" | "super" | "Self" => return Err(refused()),
+            "crate" => {}
+            _ => parsed.leading_colon = Some(Default::default()),
+        }
         let text = format!("{}::codegen", parsed.to_token_stream().to_string().replace(' ', ""));
         Ok(Self { codegen: quote!(#parsed::codegen), text })
     }
@@ -209,4 +220,72 @@ fn derives_serde(attribute: &TokenStream) -> bool {
     let Some(TokenTree::Group(list)) = tokens.next() else { return false };
     is_derive
         && list.stream().into_iter().any(|token| matches!(token, TokenTree::Ident(ident) if ident == "serde"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rewritten(code: &str) -> String {
+        let runtime = Runtime::new("rt").expect("a path");
+        let tokens: TokenStream = code.parse().expect("tokens");
+        runtime.rewrite(tokens).to_string().replace(' ', "")
+    }
+
+    #[test]
+    fn absolute_paths_into_known_crates_are_rewritten() {
+        for (code, expected) in [
+            ("::buffa::Message", "::rt::codegen::buffa::Message"),
+            ("&'a ::buffa::Map<::bytes::Bytes>", "&'a::rt::codegen::buffa::Map<::rt::codegen::bytes::Bytes>"),
+            (
+                "impl<'de> ::serde::Deserialize<'de> for A",
+                "impl<'de>::rt::codegen::serde::Deserialize<'de>forA",
+            ),
+            ("fn a() -> ::buffa::A", "fna()->::rt::codegen::buffa::A"),
+            ("impl Fn(A<B>) -> ::buffa::A", "implFn(A<B>)->::rt::codegen::buffa::A"),
+            ("match x { A => ::buffa::f(), }", "matchx{A=>::rt::codegen::buffa::f(),}"),
+            ("return ::buffa::A", "return::rt::codegen::buffa::A"),
+        ] {
+            assert_eq!(rewritten(code), expected, "{code}");
+        }
+    }
+
+    #[test]
+    fn all_else_stays() {
+        for code in [
+            "super::buffa::A",
+            "self::serde::A",
+            "shop::buffa::A",
+            "r#type::buffa::A",
+            "<A as B>::buffa::C",
+            "Vec::<u8>::bytes::C",
+            "::core::option::Option",
+            "\"::buffa::Message\"",
+            "#[doc = \"::buffa::Message\"]",
+        ] {
+            assert_eq!(rewritten(code), code.replace(' ', ""), "{code}");
+        }
+    }
+
+    #[test]
+    fn serde_is_told_where_it_is() {
+        assert_eq!(
+            rewritten("#[derive(Clone, ::serde::Serialize)] struct A;"),
+            "#[derive(Clone,::rt::codegen::serde::Serialize)]#[serde(crate=\"::rt::codegen::serde\")]structA;"
+        );
+        assert_eq!(
+            rewritten("#[serde(rename = \"buffa\", with = \"::buffa::json::int\", default = \"::core::x\")]"),
+            "#[serde(rename=\"buffa\",with=\"::rt::codegen::buffa::json::int\",default=\"::core::x\")]"
+        );
+    }
+
+    #[test]
+    fn a_runtime_is_a_path_from_a_root() {
+        assert!(Runtime::new("super::rpc").is_err());
+        assert!(Runtime::new("two words").is_err());
+        assert_eq!(
+            Runtime::new("crate::rpc").map(|runtime| runtime.text).ok().as_deref(),
+            Some("crate::rpc::codegen")
+        );
+    }
 }

@@ -84,7 +84,7 @@ fn rpc<'a>(
 }
 
 fn service_trait(service: &Service, rpcs: &[Rpc<'_>], codegen: &TokenStream) -> TokenStream {
-    let about = format!("What an implementation of `{}` answers.", service.full_name);
+    let about = format!(" What an implementation of `{}` answers.", service.full_name);
     let required = rpcs.iter().map(|Rpc { name, request, response, docs, .. }| {
         quote! {
             #docs
@@ -123,7 +123,7 @@ fn methods(service: &Service, rpcs: &[Rpc<'_>], codegen: &TokenStream) -> TokenS
         let (def, kind, method) = (&rpc.def, &rpc.kind_variant, rpc.method);
         let name = &method.name;
         let path = format!("/{full_name}/{name}");
-        let about = format!("`{path}`");
+        let about = format!(" `{path}`");
         let (input, output) = (method.input.trim_start_matches('.'), method.output.trim_start_matches('.'));
         let idempotency = match method.idempotency {
             Idempotency::Unknown => quote!(Unknown),
@@ -182,11 +182,16 @@ fn server(service: &Service, rpcs: &[Rpc<'_>], codegen: &TokenStream) -> TokenSt
             })
         }
     });
-    let about = format!("Mounts an implementation of `{}`.", service.full_name);
+    let shared = if rpcs.is_empty() {
+        quote!(let _ = service;)
+    } else {
+        quote!(let service = ::std::sync::Arc::new(service);)
+    };
+    let about = format!(" Mounts an implementation of `{}`.", service.full_name);
     quote! {
         #[doc = #about]
         pub fn server<S: Service>(service: S) -> #codegen::ServiceDef {
-            let service = ::std::sync::Arc::new(service);
+            #shared
             #codegen::ServiceDef::new(NAME, #(#up)*FILE_DESCRIPTOR_SET) #(#routes)*
         }
     }
@@ -213,7 +218,7 @@ fn client(service: &Service, rpcs: &[Rpc<'_>], codegen: &TokenStream) -> TokenSt
             }
         }
     });
-    let about = format!("Calls `{}`.", service.full_name);
+    let about = format!(" Calls `{}`.", service.full_name);
     quote! {
         #[doc = #about]
         #[derive(Clone, Debug)]

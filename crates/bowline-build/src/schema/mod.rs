@@ -5,7 +5,7 @@ mod read;
 mod types;
 
 pub(crate) use locations::Locations;
-pub(crate) use read::read;
+pub(crate) use read::{read, read_types};
 pub(crate) use types::{FieldRef, Types};
 
 use crate::error::Place;
@@ -76,9 +76,24 @@ pub(crate) struct Reason {
     pub(crate) spec: Option<ErrorSpec>,
 }
 
-/// Everything of the listed files that becomes code besides the messages.
+/// A message or an enum, as far as its name matters.
+#[derive(Debug)]
+pub(crate) struct TypeDecl {
+    pub(crate) place: Place,
+    /// `message` or `enum`.
+    pub(crate) kind: &'static str,
+    /// The package, or the full name of the message it is nested in.
+    pub(crate) scope: String,
+    pub(crate) name: String,
+}
+
+/// What the files declare.
 #[derive(Debug, Default)]
 pub(crate) struct Schema {
+    /// Every message and enum of every file that is generated.
+    pub(crate) types: Vec<TypeDecl>,
+    /// Services of the listed files.
     pub(crate) services: Vec<Service>,
+    /// Error enums of the listed files.
     pub(crate) errors: Vec<ErrorEnum>,
 }

@@ -6,11 +6,53 @@ use buffa_codegen::generated::descriptor::{
 };
 
 use super::locations::path;
-use super::{ErrorEnum, Idempotency, Locations, Method, Reason, Schema, Service};
+use super::{ErrorEnum, Idempotency, Locations, Method, Reason, Schema, Service, TypeDecl};
 use crate::names;
 use crate::options;
 
-/// Adds what one listed file declares.
+/// Adds the messages and enums of one file.
+pub(crate) fn read_types(file: &FileDescriptorProto, locations: &Locations, schema: &mut Schema) {
+    let package = file.package.as_deref().unwrap_or_default();
+    let types = &mut schema.types;
+    for (index, decl) in (0..).zip(&file.enum_type) {
+        types.push(type_decl("enum", package, decl.name.as_deref(), locations, &[path::ENUM, index]));
+    }
+    for (index, message) in (0..).zip(&file.message_type) {
+        read_message(message, package, locations, &[path::MESSAGE, index], types);
+    }
+}
+
+fn read_message(
+    message: &DescriptorProto,
+    scope: &str,
+    locations: &Locations,
+    at: &[i32],
+    types: &mut Vec<TypeDecl>,
+) {
+    types.push(type_decl("message", scope, message.name.as_deref(), locations, at));
+    let inner = names::full(scope, message.name.as_deref().unwrap_or_default());
+    for (index, decl) in (0..).zip(&message.enum_type) {
+        let at = [at, &[path::NESTED_ENUM, index]].concat();
+        types.push(type_decl("enum", &inner, decl.name.as_deref(), locations, &at));
+    }
+    for (index, nested) in (0..).zip(&message.nested_type) {
+        let at = [at, &[path::NESTED_MESSAGE, index]].concat();
+        read_message(nested, &inner, locations, &at, types);
+    }
+}
+
+fn type_decl(
+    kind: &'static str,
+    scope: &str,
+    name: Option<&str>,
+    locations: &Locations,
+    at: &[i32],
+) -> TypeDecl {
+    let name = name.unwrap_or_default().to_owned();
+    TypeDecl { place: locations.place(at), kind, scope: scope.to_owned(), name }
+}
+
+/// Adds the services and error enums of one listed file.
 pub(crate) fn read(file: &FileDescriptorProto, locations: &Locations, schema: &mut Schema) {
     read_services(file, locations, schema);
     let package = file.package.as_deref().unwrap_or_default();

@@ -1,4 +1,5 @@
 
+#[allow(missing_docs, missing_debug_implementations)]
 pub mod uses {
     use bowline_rpc::codegen::{Caller, Context, Error, Result, ServiceDef, Streaming, buffa_types};
     use buffa_types::google::protobuf::Empty;

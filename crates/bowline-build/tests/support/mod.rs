@@ -1,5 +1,6 @@
 //! What the tests share: protos in a temporary directory, generated code, and one crate to compile it in.
 #![allow(dead_code)] // each test binary uses its part
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests, not marked as tests
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,13 +10,13 @@ use bowline_build::{Config, Error};
 use tempfile::TempDir;
 
 /// A directory of `.proto` files and the code made of them.
-pub struct Project {
-    pub dir: TempDir,
+pub(crate) struct Project {
+    pub(crate) dir: TempDir,
 }
 
 impl Project {
     /// Writes `files`, given as path below `proto/` and text.
-    pub fn new(files: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(files: &[(&str, &str)]) -> Self {
         let dir = TempDir::new().unwrap();
         for (name, text) in files {
             let path = dir.path().join("proto").join(name);
@@ -25,16 +26,16 @@ impl Project {
         Self { dir }
     }
 
-    pub fn proto(&self, name: &str) -> PathBuf {
+    pub(crate) fn proto(&self, name: &str) -> PathBuf {
         self.dir.path().join("proto").join(name)
     }
 
-    pub fn out(&self) -> PathBuf {
+    pub(crate) fn out(&self) -> PathBuf {
         self.dir.path().join("out")
     }
 
     /// A configuration for these of the files, writing to [`Self::out`].
-    pub fn config(&self, names: &[&str]) -> Config {
+    pub(crate) fn config(&self, names: &[&str]) -> Config {
         Config::new()
             .protos(names.iter().map(|name| self.proto(name)))
             .includes([self.dir.path().join("proto")])
@@ -42,30 +43,30 @@ impl Project {
             .out_dir(self.out())
     }
 
-    pub fn generate(&self, names: &[&str]) -> Result<(), Error> {
+    pub(crate) fn generate(&self, names: &[&str]) -> Result<(), Error> {
         self.config(names).compile()
     }
 
     /// The code of a package, parsed.
-    pub fn package(&self, package: &str) -> syn::File {
+    pub(crate) fn package(&self, package: &str) -> syn::File {
         let path = self.out().join("bowline").join(format!("{package}.rs"));
         syn::parse_file(&std::fs::read_to_string(path).unwrap()).unwrap()
     }
 
     /// What the error says, with the temporary directory cut off the paths.
-    pub fn refusal(&self, names: &[&str]) -> String {
+    pub(crate) fn refusal(&self, names: &[&str]) -> String {
         let err = self.generate(names).expect_err("the protos are wrong");
         err.to_string().replace(&format!("{}/", self.dir.path().display()), "")
     }
 }
 
 /// Generates for a single file and says what is wrong with it.
-pub fn refusal(text: &str) -> String {
+pub(crate) fn refusal(text: &str) -> String {
     Project::new(&[("a.proto", text)]).refusal(&["a.proto"])
 }
 
 /// The items of a module within a file, by a path of names.
-pub fn module<'a>(items: &'a [syn::Item], path: &[&str]) -> &'a [syn::Item] {
+pub(crate) fn module<'a>(items: &'a [syn::Item], path: &[&str]) -> &'a [syn::Item] {
     let Some((first, rest)) = path.split_first() else { return items };
     let found = items.iter().find_map(|item| match item {
         syn::Item::Mod(item) if item.ident == first => item.content.as_ref().map(|(_, items)| items),
@@ -77,16 +78,19 @@ pub fn module<'a>(items: &'a [syn::Item], path: &[&str]) -> &'a [syn::Item] {
 /// Compiles every given output directory as a module of one crate, with the stand-in runtime.
 ///
 /// `extra` is code that uses what was generated; it stands at the root of the crate.
-pub fn check(outputs: &BTreeMap<&str, PathBuf>, extra: &str) -> Result<(), String> {
+pub(crate) fn check(outputs: &BTreeMap<&str, PathBuf>, extra: &str) -> Result<(), String> {
     let root = TempDir::new().unwrap();
     let write = |path: &str, text: &str| {
         let path = root.path().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     };
-    let mut lib = String::from("#![deny(warnings)]\n#![forbid(unsafe_code)]\n");
+    let mut lib = format!("//! Generated code as a module of a strict crate.\n{STRICT}\n");
     for (name, out) in outputs {
-        lib.push_str(&format!("pub mod {name} {{ include!({:?}); }}\n", out.join("bowline.rs")));
+        lib.push_str(&format!(
+            "/// Generated.\npub mod {name} {{ include!({:?}); }}\n",
+            out.join("bowline.rs")
+        ));
     }
     write("user/src/lib.rs", &format!("{lib}{extra}"));
     write("Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"runtime\", \"user\"]\n");
@@ -104,11 +108,16 @@ pub fn check(outputs: &BTreeMap<&str, PathBuf>, extra: &str) -> Result<(), Strin
         .env_remove("RUSTFLAGS")
         .output()
         .unwrap();
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    if output.status.success() {
+        return Ok(());
+    }
+    // The first few tell enough; one slip repeats for every message.
+    let errors = String::from_utf8_lossy(&output.stderr);
+    Err(errors.lines().take(80).collect::<Vec<_>>().join("\n"))
 }
 
 /// Kept between runs, so that the dependencies are compiled once.
-fn target_dir() -> PathBuf {
+pub(crate) fn target_dir() -> PathBuf {
     let own = std::env::current_exe().unwrap();
     own.ancestors().nth(3).unwrap().join("bowline-build-check")
 }
@@ -126,3 +135,7 @@ buffa-descriptor = { version = "=0.9.2", default-features = false, features = ["
 serde = { version = "1", features = ["derive"] }
 serde_json = "1"
 "#;
+
+/// What a user may have switched on; generated code must not be noisy about it.
+const STRICT: &str = "#![forbid(unsafe_code)]\n#![deny(warnings, missing_docs, missing_debug_implementations, \
+     unreachable_pub, unused_qualifications, rust_2018_idioms, single_use_lifetimes, trivial_casts)]";
