@@ -10,6 +10,7 @@ use bowline_rpc::Body;
 use http::{Request, Response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::connection::{InFlightGuard, Shared, Streams, builder, serve};
@@ -30,7 +31,7 @@ pub struct Connections {
     connections: Tracker,
     streams: TaskTracker,
     acceptor: Tracker,
-    drain: watch::Sender<bool>,
+    drain: CancellationToken,
     failed: watch::Receiver<Option<String>>,
 }
 
@@ -53,7 +54,7 @@ impl Connections {
             }
         };
         let endpoint = listener.endpoint(tls.is_some())?;
-        let (drain, drained) = watch::channel(false);
+        let drain = CancellationToken::new();
         let (report, failed) = watch::channel(None);
         let streams = TaskTracker::new();
         let shared = Arc::new(Shared {
@@ -61,7 +62,7 @@ impl Connections {
             builder: builder(limits, Streams(streams.clone())),
             limits: limits.clone(),
             tls,
-            drain: drained,
+            drain: drain.clone(),
         });
         let tracker = connections.clone();
         acceptor.spawn(async move {
@@ -90,12 +91,12 @@ impl Connections {
     /// Waits until accepting ends without having been told to.
     pub(crate) async fn failed(&self) -> Error {
         let mut failed = self.failed.clone();
-        let why = match failed.wait_for(Option::is_some).await {
-            Ok(why) => why.clone().unwrap_or_default(),
+        let why = failed.wait_for(Option::is_some).await.map(|why| why.clone().unwrap_or_default());
+        match why {
+            Ok(why) => Error::unavailable(why),
             // The accept loop ended because it was told to; this is not a failure, and nobody waits for one any more.
             Err(_) => std::future::pending().await,
-        };
-        Error::unavailable(why)
+        }
     }
 
     /// Stops accepting, asks every connection to end after its requests, and waits for that.
@@ -103,7 +104,7 @@ impl Connections {
     /// # Errors
     /// `DEADLINE_EXCEEDED` or `CANCELLED` if `cx` ends first.
     pub async fn drain(&self, cx: &Context) -> Result<()> {
-        self.drain.send_replace(true);
+        self.drain.cancel();
         cx.run(async {
             self.acceptor_done().await;
             self.connections.wait().await;
@@ -122,7 +123,7 @@ impl Connections {
 
     /// Ends every connection now. Requests in flight are dropped and their contexts cancelled.
     pub fn abort(&self) {
-        self.drain.send_replace(true);
+        self.drain.cancel();
         self.acceptor.abort();
         self.connections.abort();
     }
@@ -142,16 +143,16 @@ fn connections_reload(tracker: &Tracker, reloader: crate::tls::Reloader) {
 /// and would see it reset otherwise.
 async fn accept<H: Handler>(mut listener: Listener, shared: Arc<Shared<H>>, connections: Tracker) -> Result<(), ()> {
     let permits = Arc::new(Semaphore::new(shared.limits.max_connections));
-    let mut drain = shared.drain.clone();
+    let drain = &shared.drain;
     loop {
         let permit = tokio::select! {
             biased;
-            _ = drain.wait_for(|draining| *draining) => break,
+            () = drain.cancelled() => break,
             permit = Arc::clone(&permits).acquire_owned() => permit.map_err(drop)?,
         };
         tokio::select! {
             biased;
-            _ = drain.wait_for(|draining| *draining) => break,
+            () = drain.cancelled() => break,
             accepted = listener.accept() => match accepted {
                 None => return Err(()),
                 Some(Ok((io, peer))) => start(&shared, &connections, io, peer, permit),

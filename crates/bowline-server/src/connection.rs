@@ -12,8 +12,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept::Handler;
@@ -82,8 +82,8 @@ pub(crate) struct Shared<H> {
     pub(crate) limits: Limits,
     pub(crate) builder: auto::Builder<Streams>,
     pub(crate) tls: Option<TlsAcceptor>,
-    /// True once the server drains.
-    pub(crate) drain: watch::Receiver<bool>,
+    /// Cancelled once the server drains.
+    pub(crate) drain: CancellationToken,
 }
 
 /// Serves a connection until it ends, is idle or old, or the server drains.
@@ -113,7 +113,6 @@ pub(crate) async fn serve<H: Handler>(shared: Arc<Shared<H>>, io: Io, peer: Peer
         })
     };
     let mut connection = pin!(shared.builder.serve_connection(TokioIo::new(io), service));
-    let mut drain = shared.drain.clone();
     let mut watchdog = Watchdog::new(&shared.limits, &activity);
     loop {
         tokio::select! {
@@ -124,7 +123,7 @@ pub(crate) async fn serve<H: Handler>(shared: Arc<Shared<H>>, io: Io, peer: Peer
                 }
                 return;
             }
-            _ = drain.wait_for(|draining| *draining), if !watchdog.closing() => {
+            () = shared.drain.cancelled(), if !watchdog.closing() => {
                 connection.as_mut().graceful_shutdown();
                 // The server bounds the drain; no second bound here.
                 watchdog.drained();

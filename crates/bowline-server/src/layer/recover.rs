@@ -41,18 +41,15 @@ impl<S: Inner> tower::Service<Request> for Recover<S> {
 
 pin_project_lite::pin_project! {
     /// The future of [`Recover`].
+    #[allow(missing_docs, reason = "the macro takes no docs inside")]
     #[project = Projected]
     #[derive(Debug)]
     pub enum RecoverFuture<F> {
-        /// No panic so far.
         Running {
-            /// The inner future.
             #[pin]
             future: F,
         },
-        /// It panicked before there was a future.
         Panicked {
-            /// What to answer.
             error: Option<Error>,
         },
     }

@@ -1,0 +1,246 @@
+//! The server as an application holds it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bowline_core::{Context, Endpoint, Error, Result};
+use bowline_rpc::{Body, Health, MethodDef, Reflection, Routes, ServiceDef, ServingStatus};
+use bowline_telemetry::Metrics;
+use http::Request;
+
+use crate::accept::{Connections, Handler};
+use crate::connection::InFlightGuard;
+use crate::middleware::Middleware;
+use crate::pipeline::{Pipeline, PipelineFuture, Policy};
+use crate::{Fallback, Limits, ListenAddr, PeerAddr, Tls};
+
+/// How a server listens and what it allows.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Where it listens.
+    pub listen: ListenAddr,
+    /// What is told to the registry instead of the address it is bound to: for a server behind a NAT or on all interfaces.
+    pub advertise: Option<Endpoint>,
+    /// Its certificate; plain text without.
+    pub tls: Option<Tls>,
+    /// Bounds on connections and requests.
+    pub limits: Limits,
+    /// The most time a unary call gets, whatever its caller asks for. 30 s.
+    pub unary_timeout: Option<Duration>,
+    /// The most time a stream gets. None: a watch may last for days.
+    pub stream_timeout: Option<Duration>,
+}
+
+impl ServerOptions {
+    /// Defaults, at an address.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` if it is no address.
+    pub fn at(listen: &str) -> Result<Self> {
+        Ok(Self {
+            listen: listen.parse()?,
+            advertise: None,
+            tls: None,
+            limits: Limits::default(),
+            unary_timeout: Some(Duration::from_secs(30)),
+            stream_timeout: None,
+        })
+    }
+}
+
+/// Serves methods on one port: gRPC, gRPC-Web, Connect and REST.
+///
+/// `grpc.health.v1.Health` and `grpc.reflection.v1.ServerReflection` are mounted by themselves.
+///
+/// ```no_run
+/// use bowline_core::Context;
+/// use bowline_server::{Server, ServerOptions};
+///
+/// # async fn example() -> bowline_core::Result<()> {
+/// let mut server = Server::new("api", ServerOptions::at("127.0.0.1:8000")?);
+/// println!("listening at {}", server.bind()?);
+/// server.set_ready(true);
+/// server.serve().await?;
+/// # Ok(()) }
+/// ```
+pub struct Server {
+    name: String,
+    options: ServerOptions,
+    metrics: Metrics,
+    health: Health,
+    building: Option<Building>,
+    connections: Option<Arc<Connections>>,
+}
+
+struct Building {
+    services: Vec<ServiceDef>,
+    middleware: Vec<Arc<dyn Middleware>>,
+    fallback: Option<Arc<dyn Fallback>>,
+    body_limits: Vec<(String, usize)>,
+}
+
+impl Server {
+    /// A server with nothing mounted but health and reflection. `name` tells it from others in logs and errors.
+    pub fn new(name: impl Into<String>, options: ServerOptions) -> Self {
+        let building =
+            Building { services: Vec::new(), middleware: Vec::new(), fallback: None, body_limits: Vec::new() };
+        Self {
+            name: name.into(),
+            options,
+            metrics: Metrics::new(),
+            health: Health::new([]),
+            building: Some(building),
+            connections: None,
+        }
+    }
+
+    /// Measures into `metrics`, instead of a registry of its own.
+    #[must_use]
+    pub fn metrics(mut self, metrics: &Metrics) -> Self {
+        self.metrics = metrics.clone();
+        self
+    }
+
+    fn build(mut self, change: impl FnOnce(&mut Building)) -> Self {
+        if let Some(building) = &mut self.building {
+            change(building);
+        }
+        self
+    }
+
+    /// Mounts a service.
+    #[must_use]
+    pub fn mount(self, service: ServiceDef) -> Self {
+        self.health.set(service.name(), ServingStatus::NotServing);
+        self.build(|b| b.services.push(service))
+    }
+
+    /// Adds user middleware; the first added is the outermost.
+    #[must_use]
+    pub fn middleware(self, middleware: impl Middleware) -> Self {
+        self.build(|b| b.middleware.push(Arc::new(middleware)))
+    }
+
+    /// Answers what no mounted method does.
+    #[must_use]
+    pub fn fallback(self, fallback: impl Fallback) -> Self {
+        self.build(|b| b.fallback = Some(Arc::new(fallback)))
+    }
+
+    /// Gives one method (`/package.Service/Method`) a limit of its own for the bytes of a message.
+    #[must_use]
+    pub fn body_limit(self, method: impl Into<String>, bytes: usize) -> Self {
+        self.build(|b| b.body_limits.push((method.into(), bytes)))
+    }
+
+    /// The server's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The standard health service's state.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Starts to listen and returns where. Not ready until [`Server::set_ready`].
+    ///
+    /// # Errors
+    /// If the address is taken or not ours, a certificate cannot be read, or two methods claim the same path.
+    pub fn bind(&mut self) -> Result<Endpoint> {
+        let Some(building) = self.building.take() else {
+            return Err(Error::failed_precondition(format!("server {} is bound already", self.name)));
+        };
+        let pipeline = self.pipeline(building)?;
+        let ServerOptions { listen, tls, limits, .. } = &self.options;
+        let connections = Connections::bind(listen, tls.as_ref(), limits, pipeline)
+            .map_err(|error| error.context(format!("server {}", self.name)))?;
+        let endpoint = connections.endpoint().clone();
+        self.connections = Some(Arc::new(connections));
+        Ok(self.options.advertise.clone().unwrap_or(endpoint))
+    }
+
+    fn pipeline(&self, building: Building) -> Result<Pipeline> {
+        let Building { services, middleware, fallback, body_limits } = building;
+        let limit = |def: &MethodDef| {
+            let own = body_limits.iter().find(|(method, _)| method == def.path);
+            own.map_or(self.options.limits.body_bytes, |(_, bytes)| *bytes)
+        };
+        let mut routes = Routes::new();
+        for service in services {
+            routes.mount(service, limit)?;
+        }
+        routes.mount(self.health.service(), limit)?;
+        let reflection = Reflection::new(routes.services())?;
+        routes.mount(reflection.service(), limit)?;
+        if let Some((unknown, _)) =
+            body_limits.iter().find(|(method, _)| !routes.iter().any(|route| route.def().path == method))
+        {
+            return Err(Error::invalid_argument(format!("a body limit names {unknown}, which is not mounted")));
+        }
+        let policy = Policy {
+            unary_timeout: self.options.unary_timeout,
+            stream_timeout: self.options.stream_timeout,
+        };
+        Ok(Pipeline::new(routes, policy, fallback, middleware, &self.metrics))
+    }
+
+    fn bound(&self) -> Result<&Arc<Connections>> {
+        self.connections
+            .as_ref()
+            .ok_or_else(|| Error::failed_precondition(format!("server {} is not bound", self.name)))
+    }
+
+    /// Waits until the server fails. Accepting goes on in the background from [`Server::bind`] to [`Server::drain`].
+    ///
+    /// # Errors
+    /// Why it no longer accepts connections.
+    pub fn serve(&self) -> impl Future<Output = Result<()>> + Send + 'static {
+        let connections = self.bound().cloned();
+        async move { Err(connections?.failed().await) }
+    }
+
+    /// Sets the health of the server and all its services.
+    pub fn set_ready(&self, ready: bool) {
+        self.health.set_all(if ready { ServingStatus::Serving } else { ServingStatus::NotServing });
+    }
+
+    /// Stops accepting, tells every connection to end (GOAWAY, `connection: close`) and waits for their requests.
+    ///
+    /// # Errors
+    /// If `cx` ends first; then [`Server::abort`] is what is left.
+    pub async fn drain(&self, cx: &Context) -> Result<()> {
+        self.set_ready(false);
+        match &self.connections {
+            None => Ok(()),
+            Some(connections) => connections.drain(cx).await,
+        }
+    }
+
+    /// Ends every connection; requests in flight are dropped and their contexts cancelled.
+    pub fn abort(&self) {
+        if let Some(connections) = &self.connections {
+            connections.abort();
+        }
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.connections.as_ref().map_or(0, |connections| connections.len())
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Server({} at {})", self.name, self.options.listen)
+    }
+}
+
+impl Handler for Pipeline {
+    type Future = PipelineFuture;
+
+    fn call(&self, request: Request<Body>, peer: &PeerAddr, in_flight: InFlightGuard) -> PipelineFuture {
+        Pipeline::call(self, request, peer, in_flight)
+    }
+}
+
