@@ -39,5 +39,11 @@ impl<C: Candidate> Candidate for std::sync::Arc<C> {
 pub trait Picker: Send + Sync + 'static {
     /// The index of the one to use. One that is not live is chosen only where no live one is left, and one in `tried`
     /// only where there is no other. `None` if there are no candidates.
-    fn pick<C: Candidate>(&self, candidates: &[C], tried: &[usize], now: Instant, rng: &impl Rng) -> Option<usize>;
+    fn pick<C: Candidate>(
+        &self,
+        candidates: &[C],
+        tried: &[usize],
+        now: Instant,
+        rng: &impl Rng,
+    ) -> Option<usize>;
 }

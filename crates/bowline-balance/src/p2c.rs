@@ -13,7 +13,13 @@ use crate::{Candidate, Picker};
 pub struct P2c;
 
 impl Picker for P2c {
-    fn pick<C: Candidate>(&self, candidates: &[C], tried: &[usize], now: Instant, rng: &impl Rng) -> Option<usize> {
+    fn pick<C: Candidate>(
+        &self,
+        candidates: &[C],
+        tried: &[usize],
+        now: Instant,
+        rng: &impl Rng,
+    ) -> Option<usize> {
         // The common case allocates nothing and looks at nothing twice.
         if tried.is_empty() && candidates.len() <= SMALL {
             let mut usable = [0_usize; SMALL];
@@ -138,7 +144,8 @@ mod tests {
 
     #[test]
     fn weights_hold_without_load() {
-        let candidates = [Fake::new(100, true), Fake::new(300, true), Fake::new(100, true), Fake::new(100, true)];
+        let candidates =
+            [Fake::new(100, true), Fake::new(300, true), Fake::new(100, true), Fake::new(100, true)];
         let counts = counts(&candidates, &[], 3);
         assert!(counts[1] > 2 * counts[0].max(counts[2]).max(counts[3]), "{counts:?}");
     }

@@ -113,7 +113,12 @@ impl Channel {
     /// A channel to `discovery:///name`, `dns:///host:port`, `static:///a:1,b:2`, `unix:/path`, `memory:name` or
     /// `http(s)://host:port`.
     pub fn builder(target: impl Into<String>) -> ChannelBuilder {
-        ChannelBuilder { target: target.into(), options: ChannelOptions::default(), resolver: None, calls: None }
+        ChannelBuilder {
+            target: target.into(),
+            options: ChannelOptions::default(),
+            resolver: None,
+            calls: None,
+        }
     }
 
     /// What generated clients take.
@@ -134,7 +139,12 @@ impl Channel {
         }
     }
 
-    async fn call(self, cx: Context, operation: Operation, mut request: Request<Body>) -> Result<Response<Body>> {
+    async fn call(
+        self,
+        cx: Context,
+        operation: Operation,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body>> {
         let started = Instant::now();
         let measured = self.0.metrics.of(&operation).start();
         let cx = if cx.deadline().is_none() && operation.kind() == MethodKind::Unary {

@@ -45,7 +45,8 @@ impl Connector {
                     ))
                 })?;
                 let name = self.server_name.clone().unwrap_or_else(|| endpoint.host().to_owned());
-                let name = ServerName::try_from(name).with_context(|| format!("naming {endpoint} for TLS"))?;
+                let name =
+                    ServerName::try_from(name).with_context(|| format!("naming {endpoint} for TLS"))?;
                 let stream = TlsConnector::from(config)
                     .connect(name, stream)
                     .await

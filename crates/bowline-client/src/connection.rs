@@ -4,8 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bowline_core::{Error, Result, WrapErr};
 use bowline_core::task::Tracker;
+use bowline_core::{Error, Result, WrapErr};
 use bowline_rpc::Body;
 use http::header::{HOST, HeaderValue};
 use http::{Request, Response, Uri};
@@ -54,7 +54,9 @@ fn is_refused(error: &hyper::Error) -> bool {
 
 fn told(error: hyper::Error) -> Error {
     let why = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-    Error::unavailable(format!("the connection failed{why}")).with_reason("CONNECTION_FAILED").with_source(error)
+    Error::unavailable(format!("the connection failed{why}"))
+        .with_reason("CONNECTION_FAILED")
+        .with_source(error)
 }
 
 /// An HTTP/2 connection: many requests at a time.

@@ -210,7 +210,8 @@ fn unreachable_at(endpoint: &Endpoint, error: Error) -> Error {
 }
 
 fn too_many(endpoint: &Endpoint, limit: usize) -> Error {
-    Error::resource_exhausted(format!("{limit} requests wait for {endpoint} already")).with_reason("TOO_MANY_PENDING")
+    Error::resource_exhausted(format!("{limit} requests wait for {endpoint} already"))
+        .with_reason("TOO_MANY_PENDING")
 }
 
 /// Counts a request that waits for a connection.

@@ -57,7 +57,8 @@ impl Nodes {
 
 /// The nodes of a snapshot. What is known of the way to an endpoint survives.
 fn update(old: &[Node], snapshot: &Snapshot, shared: &Arc<Shared>) -> Vec<Node> {
-    let links: HashMap<&Endpoint, &Arc<Link>> = old.iter().map(|node| (&node.link.endpoint, &node.link)).collect();
+    let links: HashMap<&Endpoint, &Arc<Link>> =
+        old.iter().map(|node| (&node.link.endpoint, &node.link)).collect();
     let usable = snapshot.instances.iter().filter(|instance| instance.status == InstanceStatus::Up);
     usable
         .filter_map(|instance| {

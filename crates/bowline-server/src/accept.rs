@@ -141,7 +141,11 @@ fn connections_reload(tracker: &Tracker, reloader: crate::tls::Reloader) {
 
 /// Accepts until the server drains. What the kernel has accepted by then is served too: those clients have a connection
 /// and would see it reset otherwise.
-async fn accept<H: Handler>(mut listener: Listener, shared: Arc<Shared<H>>, connections: Tracker) -> Result<(), ()> {
+async fn accept<H: Handler>(
+    mut listener: Listener,
+    shared: Arc<Shared<H>>,
+    connections: Tracker,
+) -> Result<(), ()> {
     let permits = Arc::new(Semaphore::new(shared.limits.max_connections));
     let drain = &shared.drain;
     loop {

@@ -154,8 +154,8 @@ impl Pages {
     async fn set_level(self, body: Body) -> Response<Body> {
         let outcome = async {
             let logs = self.0.options.logs.as_ref();
-            let logs = logs
-                .ok_or_else(|| Error::failed_precondition("this process' logging was set up elsewhere"))?;
+            let logs =
+                logs.ok_or_else(|| Error::failed_precondition("this process' logging was set up elsewhere"))?;
             let level = body.collect(LEVEL_BYTES).await?;
             logs.set_level(std::str::from_utf8(&level).unwrap_or_default().trim())?;
             Ok(json!({ "level": logs.level() }))

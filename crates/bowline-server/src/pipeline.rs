@@ -101,7 +101,9 @@ impl Future for EndpointFuture {
         match &mut *self {
             Self::Route(future) => Pin::new(future).poll(task).map(Ok),
             Self::Fallback(future) => future.as_mut().poll(task),
-            Self::Nowhere => Poll::Ready(Err(Error::internal("a request without scope reached the endpoint"))),
+            Self::Nowhere => {
+                Poll::Ready(Err(Error::internal("a request without scope reached the endpoint")))
+            }
         }
     }
 }
@@ -183,7 +185,12 @@ impl Pipeline {
     }
 
     /// Answers one request of a connection.
-    pub(crate) fn call(&self, request: Request<Body>, peer: &PeerAddr, in_flight: InFlightGuard) -> PipelineFuture {
+    pub(crate) fn call(
+        &self,
+        request: Request<Body>,
+        peer: &PeerAddr,
+        in_flight: InFlightGuard,
+    ) -> PipelineFuture {
         let (mut parts, body) = request.into_parts();
         let resolved = match self.0.routes.resolve(&parts) {
             Ok(resolved) => Ok((resolved.route.operation().clone(), resolved.protocol, Some(resolved))),
@@ -221,7 +228,11 @@ impl Pipeline {
         }
         let mut stack = self.0.stack.clone();
         let future = stack.call(Request::from_parts(parts, body));
-        PipelineFuture::Running { future, held: Some(Held { _canceller: canceller, _in_flight: in_flight }), operation }
+        PipelineFuture::Running {
+            future,
+            held: Some(Held { _canceller: canceller, _in_flight: in_flight }),
+            operation,
+        }
     }
 }
 

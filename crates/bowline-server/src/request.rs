@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use bowline_core::{Context, Error, Instant, Metadata, Operation, RequestId, Result, SystemRng, Tenant, TraceContext};
 use bowline_core::{Canceller, Code};
+use bowline_core::{
+    Context, Error, Instant, Metadata, Operation, RequestId, Result, SystemRng, Tenant, TraceContext,
+};
 use bowline_rpc::Protocol;
 use http::HeaderMap;
 

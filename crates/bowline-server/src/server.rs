@@ -82,8 +82,12 @@ struct Building {
 impl Server {
     /// A server with nothing mounted but health and reflection. `name` tells it from others in logs and errors.
     pub fn new(name: impl Into<String>, options: ServerOptions) -> Self {
-        let building =
-            Building { services: Vec::new(), middleware: Vec::new(), fallback: None, body_limits: Vec::new() };
+        let building = Building {
+            services: Vec::new(),
+            middleware: Vec::new(),
+            fallback: None,
+            body_limits: Vec::new(),
+        };
         Self {
             name: name.into(),
             options,
@@ -176,12 +180,12 @@ impl Server {
         if let Some((unknown, _)) =
             body_limits.iter().find(|(method, _)| !routes.iter().any(|route| route.def().path == method))
         {
-            return Err(Error::invalid_argument(format!("a body limit names {unknown}, which is not mounted")));
+            return Err(Error::invalid_argument(format!(
+                "a body limit names {unknown}, which is not mounted"
+            )));
         }
-        let policy = Policy {
-            unary_timeout: self.options.unary_timeout,
-            stream_timeout: self.options.stream_timeout,
-        };
+        let policy =
+            Policy { unary_timeout: self.options.unary_timeout, stream_timeout: self.options.stream_timeout };
         Ok(Pipeline::new(routes, policy, fallback, middleware, &self.metrics))
     }
 
@@ -243,4 +247,3 @@ impl Handler for Pipeline {
         Pipeline::call(self, request, peer, in_flight)
     }
 }
-

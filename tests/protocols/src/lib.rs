@@ -17,7 +17,8 @@ pub mod api {
 
 use api::google::api::HttpBody;
 use api::testing::v1::{
-    CountRequest, Everything, FailRequest, Number, SleepReply, SleepRequest, UploadReply, UploadRequest, test_error, testing,
+    CountRequest, Everything, FailRequest, Number, SleepReply, SleepRequest, UploadReply, UploadRequest,
+    test_error, testing,
 };
 
 /// The implementation, which counts what it sees being given up.

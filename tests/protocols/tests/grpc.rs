@@ -34,7 +34,8 @@ async fn all_four_kinds_of_method_work() {
     let client = running.client().unwrap();
     let cx = Context::background();
 
-    let sent = Everything { name: "北京".into(), big: i64::MAX, tags: vec!["a".into()], ..Default::default() };
+    let sent =
+        Everything { name: "北京".into(), big: i64::MAX, tags: vec!["a".into()], ..Default::default() };
     assert_eq!(client.echo(&cx, sent.clone()).await.unwrap(), sent);
 
     let count = CountRequest { to: 1000, ..Default::default() };
@@ -49,7 +50,11 @@ async fn all_four_kinds_of_method_work() {
     let mut doubled = client.double(&cx, requests).await.unwrap();
     for value in [1, 2, 3] {
         sender.send(number(value)).await.unwrap();
-        assert_eq!(doubled.message().await.unwrap().unwrap().value, 2 * value, "each answer comes before the next question");
+        assert_eq!(
+            doubled.message().await.unwrap().unwrap().value,
+            2 * value,
+            "each answer comes before the next question"
+        );
     }
     drop(sender);
     assert!(doubled.message().await.unwrap().is_none());
@@ -94,7 +99,8 @@ async fn the_deadline_travels_and_ends_the_call_on_both_sides() {
     let remaining = client.sleep(&cx, sleep(0)).await.unwrap().remaining_millis;
     assert!((4000..=5000).contains(&remaining), "{remaining}");
 
-    let error = client.sleep(&Context::background().with_timeout(Duration::from_millis(50)), sleep(60_000)).await;
+    let error =
+        client.sleep(&Context::background().with_timeout(Duration::from_millis(50)), sleep(60_000)).await;
     assert!(error.unwrap_err().is_timeout());
     eventually(|| running.service.canceled.load(Ordering::SeqCst) == 1).await;
 }

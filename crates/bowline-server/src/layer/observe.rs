@@ -174,7 +174,9 @@ fn log(operation: &Operation, protocol: Protocol, outcome: &Outcome, took: Durat
         Code::Unavailable | Code::DeadlineExceeded => {
             tracing::warn!(operation, protocol, code = code.as_str(), reason, error, took_ms, "call failed");
         }
-        _ => tracing::debug!(operation, protocol, code = code.as_str(), reason, error, took_ms, "call refused"),
+        _ => {
+            tracing::debug!(operation, protocol, code = code.as_str(), reason, error, took_ms, "call refused")
+        }
     }
 }
 
