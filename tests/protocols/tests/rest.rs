@@ -119,7 +119,10 @@ async fn other_content_types_are_415_and_broken_json_is_400() {
         refused(&answer, 400, "INVALID_JSON");
     }
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-    refused(&rest.json("POST", "/v1/echo", &format!(r#"{{"unknown":{deep}}}"#)).await, 400, "INVALID_JSON");
+    refused(&rest.json("POST", "/v1/echo", &deep).await, 400, "INVALID_JSON");
+    refused(&rest.json("PUT", "/v1/echo/n", &format!(r#"{{"unknown":{deep}}}"#)).await, 400, "INVALID_JSON");
+    // An unknown key is passed over without recursion where nothing needs to be merged.
+    Rest::ok(&rest.json("POST", "/v1/echo", &format!(r#"{{"unknown":{deep}}}"#)).await);
     let charset = [("content-type", "application/json; charset=utf-8")];
     Rest::ok(&rest.http.call("POST", "/v1/echo", &charset, "{}").await);
 }
