@@ -24,10 +24,19 @@ pub(super) struct Step {
 }
 
 impl Step {
+    /// Says what was being done, and which bound it ran into if it did.
+    fn explain(&self, error: Error) -> Error {
+        if error.is_timeout() {
+            error.context(format!("{} within {:?} (lifecycle.{})", self.what, self.limit, self.setting))
+        } else {
+            error.context(self.what.clone())
+        }
+    }
+
     fn too_late(&self) -> Error {
         Error::deadline_exceeded(format!(
-            "not done within {:?}, and its context was ignored; see what it waits for, or raise lifecycle.{}",
-            self.limit, self.setting
+            "not done, and its context was ignored; see what it waits for, or raise lifecycle.{}",
+            self.setting
         ))
     }
 
@@ -61,7 +70,7 @@ impl Step {
         };
         match (result, stop) {
             (Ok(value), stop) => (Some(value), stop),
-            (Err(error), None) => (None, Some(Stop::Failed(error.context(self.what)))),
+            (Err(error), None) => (None, Some(Stop::Failed(self.explain(error)))),
             (Err(error), Some(stop)) => {
                 tracing::debug!(step = self.what, ?error, "a step ended because it was interrupted");
                 (None, Some(stop))
@@ -84,7 +93,7 @@ impl Step {
             () = after_abort(shared, mercy) => Err(Error::canceled("cut short: the application stops at once")),
             () = tokio::time::sleep(self.limit + self.grace) => Err(self.too_late()),
         };
-        result.map_err(|error| error.context(self.what))
+        result.map_err(|error| self.explain(error))
     }
 }
 
