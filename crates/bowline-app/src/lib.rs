@@ -38,6 +38,7 @@ mod identity;
 mod lifecycle;
 mod parts;
 mod run;
+mod servers;
 mod signals;
 mod state;
 

@@ -195,13 +195,13 @@ impl Server {
             .ok_or_else(|| Error::failed_precondition(format!("server {} is not bound", self.name)))
     }
 
-    /// Waits until the server fails. Accepting goes on in the background from [`Server::bind`] to [`Server::drain`].
+    /// Waits until the server has drained or was aborted. Accepting goes on in the background from [`Server::bind`] on.
     ///
     /// # Errors
-    /// Why it no longer accepts connections.
+    /// Why it no longer accepts connections, if nobody told it to stop.
     pub fn serve(&self) -> impl Future<Output = Result<()>> + Send + 'static {
         let connections = self.bound().cloned();
-        async move { Err(connections?.failed().await) }
+        async move { connections?.ended().await }
     }
 
     /// Sets the health of the server and all its services.
