@@ -103,7 +103,7 @@ impl ServerSettings {
         options.unary_timeout = Some(self.unary_timeout);
         options.stream_timeout = self.stream_timeout;
         options.limits = Limits {
-            body_bytes: usize::try_from(self.max_body.bytes()).unwrap_or(usize::MAX),
+            body_bytes: usize::try_from(self.max_body.as_u64()).unwrap_or(usize::MAX),
             max_connections: self.max_connections,
             max_age: self.max_connection_age,
             ..Limits::default()
