@@ -24,6 +24,13 @@ struct ItemPo {
     price_units: i64,
 }
 
+/// A query for whole rows.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!("SELECT id, title, description, category, language, currency, price_units FROM items ", $rest)
+    };
+}
+
 impl TryFrom<ItemPo> for Item {
     type Error = Error;
 
@@ -86,12 +93,9 @@ impl ItemRepository for SqliteItems {
         let rows: Vec<ItemPo> = query(
             cx,
             "reading items",
-            sqlx::query_as(
-                "SELECT id, title, description, category, language, currency, price_units
-                 FROM items WHERE id IN (SELECT value FROM json_each(?))",
-            )
-            .bind(ids)
-            .fetch_all(self.database.pool()),
+            sqlx::query_as(select!("WHERE id IN (SELECT value FROM json_each(?))"))
+                .bind(ids)
+                .fetch_all(self.database.pool()),
         )
         .await?;
         rows.into_iter().map(Item::try_from).collect()
@@ -106,21 +110,13 @@ impl ItemRepository for SqliteItems {
     ) -> Result<Vec<Item>> {
         // `?1` selects, `?2` is where to go on, `?3` how far.
         let (statement, argument) = match selection {
-            Selection::All => (
-                "SELECT id, title, description, category, language, currency, price_units
-                 FROM items WHERE ?1 = '' AND id > ?2 ORDER BY id LIMIT ?3",
-                "",
-            ),
-            Selection::Category(category) => (
-                "SELECT id, title, description, category, language, currency, price_units
-                 FROM items WHERE category = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
-                category.as_str(),
-            ),
-            Selection::TitleContains(text) => (
-                "SELECT id, title, description, category, language, currency, price_units
-                 FROM items WHERE instr(title_folded, ?1) > 0 AND id > ?2 ORDER BY id LIMIT ?3",
-                text.as_str(),
-            ),
+            Selection::All => (select!("WHERE ?1 = '' AND id > ?2 ORDER BY id LIMIT ?3"), ""),
+            Selection::Category(category) => {
+                (select!("WHERE category = ?1 AND id > ?2 ORDER BY id LIMIT ?3"), category.as_str())
+            }
+            Selection::TitleContains(text) => {
+                (select!("WHERE instr(title_folded, ?1) > 0 AND id > ?2 ORDER BY id LIMIT ?3"), text.as_str())
+            }
         };
         let rows =
             sqlx::query_as(statement).bind(argument).bind(after.map_or("", ItemId::as_str)).bind(limit);
