@@ -109,6 +109,9 @@ impl ChannelBuilder {
     }
 }
 
+/// Makes channels to targets that are learnt while the process runs.
+pub type ChannelFactory = Arc<dyn Fn(&str) -> Result<Channel> + Send + Sync>;
+
 impl Channel {
     /// A channel to `discovery:///name`, `dns:///host:port`, `static:///a:1,b:2`, `unix:/path`, `memory:name` or
     /// `http(s)://host:port`.
@@ -205,8 +208,9 @@ impl Channel {
 
 /// What depends on the attempt: the time that is left, and the instance.
 fn prepare(request: &mut Request<Body>, cx: &Context, node: &Node) {
-    if let (Some(remaining), Protocol::Grpc) = (cx.remaining(), Protocol::detect(request.headers())) {
-        write_deadline(request.headers_mut(), remaining);
+    if let Some(remaining) = cx.remaining() {
+        let protocol = Protocol::detect(request.headers());
+        write_deadline(request.headers_mut(), protocol, remaining);
     }
     if node.link.endpoint.scheme() == Scheme::Https && request.uri().scheme() != Some(&UriScheme::HTTPS) {
         let mut parts = request.uri().clone().into_parts();

@@ -102,6 +102,14 @@ fn digits(text: &str, most: usize) -> Option<u64> {
     valid.then(|| text.parse().ok())?
 }
 
+/// Removes what only our own side may say: tenant and metadata.
+pub(crate) fn strip_metadata(headers: &mut HeaderMap) {
+    let foreign: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with("x-md-")).cloned().collect();
+    for name in foreign {
+        headers.remove(name);
+    }
+}
+
 /// Removes what was read, so that the protocol's own code does not count the time a second time.
 pub(crate) fn strip_timeout(headers: &mut HeaderMap, protocol: Protocol) {
     match protocol {

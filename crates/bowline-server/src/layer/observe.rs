@@ -107,12 +107,12 @@ impl Call {
         if let (Protocol::Rest, Some(id)) = (self.protocol, self.cx.request_id()) {
             response.headers_mut().insert(REQUEST_ID, id.to_header());
         }
-        let ends_later = self.operation.kind().server_streams() && !self.outcome.is_known();
-        if ends_later {
-            return response.map(|body| body.on_end(move |end| self.body_ended(&end)));
-        }
         if !self.outcome.is_known() {
-            note(&self.outcome, status_of(&response));
+            let status = status_of(&response);
+            if status.is_none() && self.operation.kind().server_streams() {
+                return response.map(|body| body.on_end(move |end| self.body_ended(&end)));
+            }
+            note(&self.outcome, status);
         }
         self.end();
         response
