@@ -10,11 +10,11 @@ use bowline_registry_bowline::api::bowline::registry::v1::{
     KeepAliveResponse, ListServicesRequest, ListServicesResponse, RegisterRequest, RegisterResponse,
     RenewRequest, RenewResponse, WatchRequest, WatchResponse, registry_error,
 };
-use bowline_registry_bowline::canonical;
+use bowline_registry_bowline::names::canonical;
 use bowline_rpc::Streaming;
 
 use crate::node::Shared;
-use crate::store::{News, Record, Registering, ServiceKey, check_name, check_scope};
+use crate::store::{News, Record, Registering, ServiceKey, check_id, check_scope};
 use crate::{watch, wire};
 
 /// How long before its deadline a long poll answers, so that the answer arrives.
@@ -100,7 +100,7 @@ impl registry::Service for Api {
 
     async fn deregister(&self, _cx: &Context, req: DeregisterRequest) -> Result<DeregisterResponse> {
         let key = ServiceKey::new(&req.namespace, &req.env, &req.service)?;
-        check_name("instance id", &req.instance_id)?;
+        check_id(&req.instance_id)?;
         let holder = holder(&req.holder)?;
         let removed = self.0.change(|store, now| store.deregister(&key, &req.instance_id, holder, now));
         Ok(DeregisterResponse { removed, ..Default::default() })

@@ -5,12 +5,7 @@ use std::sync::Arc;
 
 use bowline_core::Result;
 use bowline_registry_bowline::api::bowline::registry::v1::registry_error;
-use bowline_registry_bowline::canonical;
-
-/// The longest service name and instance id: the longest name in the DNS (RFC 1035).
-const MAX_NAME: usize = 253;
-/// The longest namespace and environment: a DNS label, because they appear in DNS names.
-const MAX_LABEL: usize = 63;
+use bowline_registry_bowline::names::{canonical, is_id, is_label, is_service};
 
 /// Names a service: namespace, environment, name.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,7 +22,7 @@ impl ServiceKey {
     /// `INVALID_NAME` if a part is malformed or too long.
     pub fn new(namespace: &str, env: &str, service: &str) -> Result<Self> {
         let (namespace, env) = scope(namespace, env)?;
-        name("service", service)?;
+        service_name(service)?;
         Ok(Self { namespace: namespace.into(), env: env.into(), service: service.into() })
     }
 
@@ -68,27 +63,23 @@ impl fmt::Debug for ServiceKey {
 pub(crate) fn scope<'a>(namespace: &'a str, env: &'a str) -> Result<(&'a str, &'a str)> {
     let (namespace, env) = (canonical(namespace), canonical(env));
     for (what, text) in [("namespace", namespace), ("environment", env)] {
-        let valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-        if text.len() > MAX_LABEL || !text.bytes().all(valid) {
+        if !is_label(text) {
             return Err(invalid(what, text, "up to 63 of a-z, A-Z, 0-9, `-` and `_`"));
         }
     }
     Ok((namespace, env))
 }
 
-/// Checks a service's name or an instance's id.
-pub(crate) fn name(what: &str, text: &str) -> Result<()> {
-    let valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'@');
-    // Like the names of targets; ids may also be addresses.
-    let valid = |b: u8| valid(b) && (what != "service" || !matches!(b, b':' | b'@'));
-    if text.is_empty() || text.len() > MAX_NAME || text.starts_with('.') || !text.bytes().all(valid) {
-        let form = match what {
-            "service" => "1 to 253 of a-z, A-Z, 0-9, `-`, `_` and `.`, not starting with `.`",
-            _ => "1 to 253 of a-z, A-Z, 0-9, `-`, `_`, `.`, `:` and `@`, not starting with `.`",
-        };
-        return Err(invalid(what, text, form));
-    }
-    Ok(())
+/// Checks a service's name.
+fn service_name(text: &str) -> Result<()> {
+    let form = "1 to 253 of a-z, A-Z, 0-9, `-`, `_` and `.`, not starting with `.`";
+    if is_service(text) { Ok(()) } else { Err(invalid("service", text, form)) }
+}
+
+/// Checks an instance's id.
+pub(crate) fn instance_id(text: &str) -> Result<()> {
+    let form = "1 to 253 of a-z, A-Z, 0-9, `-`, `_`, `.`, `:` and `@`, not starting with `.`";
+    if is_id(text) { Ok(()) } else { Err(invalid("instance id", text, form)) }
 }
 
 fn invalid(what: &str, text: &str, form: &str) -> bowline_core::Error {
@@ -123,6 +114,6 @@ mod tests {
             assert!(registry_error::is_invalid_name(&error) && error.message().contains(": use "), "{error}");
             assert!(error.message().len() < 200, "{error}");
         }
-        assert!(name("instance id", "10.0.0.1:80@host").is_ok());
+        assert!(instance_id("10.0.0.1:80@host").is_ok());
     }
 }

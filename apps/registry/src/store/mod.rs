@@ -21,7 +21,7 @@ use bowline_core::{Instant, Result};
 use bowline_registry_bowline::api::bowline::registry::v1::{RemovalReason, registry_error};
 
 pub use key::ServiceKey;
-pub(crate) use key::{name as check_name, scope as check_scope};
+pub(crate) use key::{instance_id as check_id, scope as check_scope};
 pub use record::Record;
 pub use service::{Changes, List, News};
 

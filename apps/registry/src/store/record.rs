@@ -26,7 +26,7 @@ impl Record {
     /// # Errors
     /// `INVALID_NAME` for its id, `INVALID_INSTANCE` for what is malformed or beyond `limits`.
     pub fn new(instance: Instance, limits: &Limits) -> Result<Self> {
-        key::name("instance id", &instance.id)?;
+        key::instance_id(&instance.id)?;
         check(&instance, limits)?;
         let (hash, size) = fingerprint(&instance);
         if size > limits.instance_bytes {

@@ -189,15 +189,15 @@ impl Service {
             return Arc::clone(list);
         }
         let mut seen = BTreeSet::new();
-        let gone = self.log.iter().rev().filter(|c| seen.insert(&c.id)).filter_map(|c| {
-            (!self.instances.contains_key(&c.id)).then(|| (Arc::clone(&c.id), c.removed.unwrap_or_default()))
-        });
+        let latest = self.log.iter().rev().filter(|c| seen.insert(&c.id));
+        let gone = latest.filter(|c| !self.instances.contains_key(&c.id));
+        let removed = gone.map(|c| (Arc::clone(&c.id), c.removed.unwrap_or_default())).collect();
         let list = Arc::new(List {
             revision: self.revision,
             digest: self.digest,
             empty: self.empty,
             records: self.instances.values().map(|r| Arc::clone(&r.record)).collect(),
-            removed: gone.collect(),
+            removed,
         });
         self.list = Some(Arc::clone(&list));
         list
