@@ -7,10 +7,11 @@ use bowline_balance::{InFlight, P2c, Picker};
 use bowline_core::task::Tracker;
 use bowline_core::{Code, Context, Error, Instant, MethodKind, Operation, Result, Scheme, SystemRng};
 use bowline_discovery::{Resolver, Target};
+use bowline_rpc::headers::grpc_status;
 use bowline_rpc::{Body, BoxFuture, Caller, End, Protocol, Transport};
 use bowline_telemetry::{CallMetrics, InFlight as Measured, Metrics, OperationMetrics, Side};
 use http::uri::Scheme as UriScheme;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 
 use crate::ChannelOptions;
 use crate::connect::Connector;
@@ -167,7 +168,10 @@ impl Channel {
 
     /// Sends the request until a server has it for certain, or there is nowhere left to send it.
     async fn attempts(&self, cx: &Context, request: Request<Body>) -> Result<Answer> {
-        let nodes = self.0.nodes.get(cx, &self.0.shared).await?;
+        let nodes = match self.0.nodes.current() {
+            Some(nodes) => nodes,
+            None => Box::pin(self.0.nodes.get(cx, &self.0.shared)).await?,
+        };
         let mut tried: Vec<usize> = Vec::new();
         let mut next = Some(request);
         let mut last = None;
@@ -176,7 +180,12 @@ impl Channel {
             let Some(index) = P2c.pick(&nodes, &tried, Instant::now(), &SystemRng) else { break };
             let node = &nodes[index];
             tried.push(index);
-            let mut place = match node.link.place().await {
+            // Making a connection is rare and its future large: it must not be part of every call's.
+            let place = match node.link.ready() {
+                Some(place) => Ok(place),
+                None => Box::pin(node.link.place()).await,
+            };
+            let mut place = match place {
                 Ok(place) => place,
                 Err(error) => {
                     // Nothing was sent. Once every instance was tried and none can be reached, it is told.
@@ -266,12 +275,6 @@ impl Answer {
             })
         })
     }
-}
-
-/// The status in a response's headers or trailers; the outer option is `None` where there is none.
-fn grpc_status(headers: &HeaderMap) -> Option<Option<Code>> {
-    let number = headers.get("grpc-status")?.to_str().ok()?.parse().ok()?;
-    Some(Code::from_number(number))
 }
 
 impl Transport for Channel {

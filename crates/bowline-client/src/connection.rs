@@ -12,6 +12,7 @@ use http::{Request, Response, Uri};
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 
 use crate::ChannelOptions;
 use crate::connect::Io;
@@ -60,9 +61,9 @@ fn told(error: hyper::Error) -> Error {
         .with_source(error)
 }
 
-/// hyper's own tasks of a connection belong to the channel too.
+/// hyper's own tasks of a connection. They end with it, and it belongs to the channel; so they need no abort of their own.
 #[derive(Clone)]
-struct Owned(Tracker);
+struct Owned(TaskTracker);
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Owned {
     fn execute(&self, future: F) {
@@ -103,7 +104,7 @@ impl Http2 {
         tasks: &Tracker,
         ended: impl FnOnce() + Send + 'static,
     ) -> Result<Arc<Self>> {
-        let (sender, mut connection) = http2::Builder::new(Owned(tasks.clone()))
+        let (sender, mut connection) = http2::Builder::new(Owned(TaskTracker::new()))
             .timer(TokioTimer::new())
             .keep_alive_interval(options.ping_interval)
             .keep_alive_timeout(options.ping_timeout)

@@ -2,17 +2,13 @@
 
 use std::time::Duration;
 
-use bowline_core::{Context, RequestId, SystemRng};
+use bowline_core::{Context, SystemRng};
 use bowline_rpc::Protocol;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use bowline_rpc::headers::{CONNECT_TIMEOUT, GRPC_TIMEOUT, REQUEST_ID, REST_TIMEOUT, TENANT};
+use http::header::{HeaderMap, HeaderValue};
 
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-const CONNECT_TIMEOUT: HeaderName = HeaderName::from_static("connect-timeout-ms");
-const REST_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 /// Connect's most: ten digits.
 const MOST_MILLIS: u64 = 9_999_999_999;
-const REQUEST_ID: HeaderName = HeaderName::from_static(RequestId::HEADER);
-const TENANT: HeaderName = HeaderName::from_static("x-md-global-tenant");
 
 /// Writes ids, trace, tenant and metadata.
 pub(crate) fn write_context(headers: &mut HeaderMap, cx: &Context) {

@@ -13,6 +13,7 @@ mod caller;
 pub mod codegen;
 pub mod dynamic;
 mod handler;
+pub mod headers;
 mod health;
 pub mod memory;
 mod method;

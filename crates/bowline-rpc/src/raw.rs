@@ -15,6 +15,7 @@ use http::{HeaderMap, Request, Response};
 use http_body::{Body as _, Frame};
 
 use crate::caller::Caller;
+use crate::headers::grpc_status;
 use crate::proto::google::rpc::Status;
 use crate::{Body, DEFAULT_BODY_LIMIT, Streaming, wire};
 
@@ -110,8 +111,7 @@ fn take_messages(buffer: &mut BytesMut, ready: &mut VecDeque<Bytes>) -> Result<(
 
 /// The status in headers or trailers: `None` where there is none.
 fn status(headers: &HeaderMap) -> Option<Result<()>> {
-    let number: u32 = headers.get("grpc-status")?.to_str().ok()?.parse().ok()?;
-    let Some(code) = Code::from_number(number) else { return Some(Ok(())) };
+    let Some(code) = grpc_status(headers)? else { return Some(Ok(())) };
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let message = text("grpc-message").unwrap_or_default();
     let message = percent_encoding::percent_decode_str(message).decode_utf8_lossy();

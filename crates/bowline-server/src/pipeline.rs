@@ -215,16 +215,13 @@ impl Pipeline {
         }
         let streams = operation.kind() != bowline_core::MethodKind::Unary;
         let bound = if streams { policy.stream_timeout } else { policy.unary_timeout };
-        let (cx, canceller, verdict) = request::context(&parts.headers, protocol, &operation, bound);
+        let (cx, canceller, verdict) = request::context(&mut parts.headers, protocol, &operation, bound);
         if let Err(error) = verdict {
             self.0.observed.refused.inc();
             return PipelineFuture::refused(protocol.error_response(&error, cx.request_id(), &parts.headers));
         }
         let scope = match resolved {
-            Some(resolved) => {
-                request::strip_timeout(&mut parts.headers, protocol);
-                resolved.into_scope(cx)
-            }
+            Some(resolved) => resolved.into_scope(cx),
             None => Scope::unrouted(cx, protocol, operation.clone()),
         };
         parts.extensions.insert(scope);
