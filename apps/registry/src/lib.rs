@@ -10,9 +10,11 @@ mod api;
 mod config;
 mod fanout;
 mod node;
+mod process;
 pub mod store;
 mod watch;
 mod wire;
 
 pub use config::{Config, Limits};
 pub use node::{Node, Stats};
+pub use process::{ProcessConfig, run};

@@ -60,9 +60,11 @@ impl Watcher {
     /// names what the source last failed with.
     pub async fn ready(&self, cx: &Context) -> Result<Arc<Snapshot>> {
         let mut receiver = self.0.clone();
-        let answer = cx.run(receiver.wait_for(|s| s.state.is_ready())).await;
-        let failure = match answer {
-            Ok(Ok(snapshot)) => return Ok(Arc::clone(&snapshot)),
+        // The guard that `wait_for` returns may not be held across an await.
+        let first =
+            async { receiver.wait_for(|s| s.state.is_ready()).await.map(|snapshot| Arc::clone(&snapshot)) };
+        let failure = match cx.run(first).await {
+            Ok(Ok(snapshot)) => return Ok(snapshot),
             Ok(Err(_)) => Error::unavailable("its discovery is closed"),
             Err(done) => done,
         };

@@ -11,11 +11,13 @@ mod body;
 mod caller;
 #[doc(hidden)]
 pub mod codegen;
+pub mod dynamic;
 mod handler;
 mod health;
 pub mod memory;
 mod method;
 mod protocol;
+mod raw;
 mod reflection;
 mod rest;
 mod routes;

@@ -88,15 +88,20 @@ impl Connections {
         self.len() == 0
     }
 
-    /// Waits until accepting ends without having been told to.
-    pub(crate) async fn failed(&self) -> Error {
-        let mut failed = self.failed.clone();
-        let why = failed.wait_for(Option::is_some).await.map(|why| why.clone().unwrap_or_default());
-        match why {
-            Ok(why) => Error::unavailable(why),
-            // The accept loop ended because it was told to; this is not a failure, and nobody waits for one any more.
-            Err(_) => std::future::pending().await,
+    /// Waits until the last connection ended after a drain or an abort.
+    ///
+    /// # Errors
+    /// If accepting ended without having been told to.
+    pub(crate) async fn ended(&self) -> Result<()> {
+        self.acceptor_done().await;
+        let why = self.failed.borrow().clone();
+        if let Some(why) = why {
+            return Err(Error::unavailable(why));
         }
+        self.connections.wait().await;
+        self.streams.close();
+        self.streams.wait().await;
+        Ok(())
     }
 
     /// Stops accepting, asks every connection to end after its requests, and waits for that.
@@ -105,14 +110,8 @@ impl Connections {
     /// `DEADLINE_EXCEEDED` or `CANCELLED` if `cx` ends first.
     pub async fn drain(&self, cx: &Context) -> Result<()> {
         self.drain.cancel();
-        cx.run(async {
-            self.acceptor_done().await;
-            self.connections.wait().await;
-            self.streams.close();
-            self.streams.wait().await;
-        })
-        .await
-        .map_err(|error| error.context(format!("{} connections had not ended", self.connections.len())))
+        let ended = cx.run(self.ended()).await.and_then(std::convert::identity);
+        ended.map_err(|error| error.context(format!("{} connections had not ended", self.connections.len())))
     }
 
     async fn acceptor_done(&self) {
@@ -141,7 +140,11 @@ fn connections_reload(tracker: &Tracker, reloader: crate::tls::Reloader) {
 
 /// Accepts until the server drains. What the kernel has accepted by then is served too: those clients have a connection
 /// and would see it reset otherwise.
-async fn accept<H: Handler>(mut listener: Listener, shared: Arc<Shared<H>>, connections: Tracker) -> Result<(), ()> {
+async fn accept<H: Handler>(
+    mut listener: Listener,
+    shared: Arc<Shared<H>>,
+    connections: Tracker,
+) -> Result<(), ()> {
     let permits = Arc::new(Semaphore::new(shared.limits.max_connections));
     let drain = &shared.drain;
     loop {

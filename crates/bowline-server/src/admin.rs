@@ -80,16 +80,16 @@ impl Admin {
         Ok(endpoint)
     }
 
-    /// Waits until the listener fails.
+    /// Waits until the listener has drained or was aborted.
     ///
     /// # Errors
-    /// Why it no longer accepts connections.
+    /// Why it no longer accepts connections, if nobody told it to stop.
     pub fn serve(&self) -> impl Future<Output = Result<()>> + Send + 'static {
         let connections = self.connections.clone();
         async move {
             match connections {
                 None => Err(Error::failed_precondition("the admin listener is not bound")),
-                Some(connections) => Err(connections.failed().await),
+                Some(connections) => connections.ended().await,
             }
         }
     }
@@ -154,8 +154,8 @@ impl Pages {
     async fn set_level(self, body: Body) -> Response<Body> {
         let outcome = async {
             let logs = self.0.options.logs.as_ref();
-            let logs = logs
-                .ok_or_else(|| Error::failed_precondition("this process' logging was set up elsewhere"))?;
+            let logs =
+                logs.ok_or_else(|| Error::failed_precondition("this process' logging was set up elsewhere"))?;
             let level = body.collect(LEVEL_BYTES).await?;
             logs.set_level(std::str::from_utf8(&level).unwrap_or_default().trim())?;
             Ok(json!({ "level": logs.level() }))
@@ -173,18 +173,18 @@ impl Handler for Pages {
     fn call(&self, request: Request<Body>, _: &PeerAddr, _: InFlightGuard) -> AdminFuture {
         let path = request.uri().path();
         match (request.method(), path) {
-            (&Method::GET | &Method::HEAD, path) => AdminFuture::Page(ready(Ok(self.get(path)))),
+            (&Method::GET | &Method::HEAD, path) => AdminFuture::Page(Box::new(ready(Ok(self.get(path))))),
             (&Method::PUT | &Method::POST, "/log-level") => {
                 let answer = self.clone().set_level(request.into_body());
                 AdminFuture::Change(Box::pin(async move { Ok(answer.await) }))
             }
-            _ => AdminFuture::Page(ready(Ok(empty(StatusCode::METHOD_NOT_ALLOWED)))),
+            _ => AdminFuture::Page(Box::new(ready(Ok(empty(StatusCode::METHOD_NOT_ALLOWED))))),
         }
     }
 }
 
 enum AdminFuture {
-    Page(Ready<Result<Response<Body>, Infallible>>),
+    Page(Box<Ready<Result<Response<Body>, Infallible>>>),
     Change(BoxFuture<'static, Result<Response<Body>, Infallible>>),
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Policy {
     pub(crate) unary_timeout: Option<Duration>,
     /// The most time a stream gets.
     pub(crate) stream_timeout: Option<Duration>,
+    /// Whether callers are strangers.
+    pub(crate) edge: bool,
 }
 
 /// Where metrics are kept: per method, and per operation of the fallback.
@@ -101,7 +103,9 @@ impl Future for EndpointFuture {
         match &mut *self {
             Self::Route(future) => Pin::new(future).poll(task).map(Ok),
             Self::Fallback(future) => future.as_mut().poll(task),
-            Self::Nowhere => Poll::Ready(Err(Error::internal("a request without scope reached the endpoint"))),
+            Self::Nowhere => {
+                Poll::Ready(Err(Error::internal("a request without scope reached the endpoint")))
+            }
         }
     }
 }
@@ -183,7 +187,12 @@ impl Pipeline {
     }
 
     /// Answers one request of a connection.
-    pub(crate) fn call(&self, request: Request<Body>, peer: &PeerAddr, in_flight: InFlightGuard) -> PipelineFuture {
+    pub(crate) fn call(
+        &self,
+        request: Request<Body>,
+        peer: &PeerAddr,
+        in_flight: InFlightGuard,
+    ) -> PipelineFuture {
         let (mut parts, body) = request.into_parts();
         let resolved = match self.0.routes.resolve(&parts) {
             Ok(resolved) => Ok((resolved.route.operation().clone(), resolved.protocol, Some(resolved))),
@@ -201,6 +210,9 @@ impl Pipeline {
             }
         };
         let policy = self.0.policy.load();
+        if policy.edge {
+            request::strip_metadata(&mut parts.headers);
+        }
         let streams = operation.kind() != bowline_core::MethodKind::Unary;
         let bound = if streams { policy.stream_timeout } else { policy.unary_timeout };
         let (cx, canceller, verdict) = request::context(&parts.headers, protocol, &operation, bound);
@@ -221,7 +233,11 @@ impl Pipeline {
         }
         let mut stack = self.0.stack.clone();
         let future = stack.call(Request::from_parts(parts, body));
-        PipelineFuture::Running { future, held: Some(Held { _canceller: canceller, _in_flight: in_flight }), operation }
+        PipelineFuture::Running {
+            future,
+            held: Some(Held { _canceller: canceller, _in_flight: in_flight }),
+            operation,
+        }
     }
 }
 

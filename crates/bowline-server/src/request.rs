@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use bowline_core::{Context, Error, Instant, Metadata, Operation, RequestId, Result, SystemRng, Tenant, TraceContext};
 use bowline_core::{Canceller, Code};
+use bowline_core::{
+    Context, Error, Instant, Metadata, Operation, RequestId, Result, SystemRng, Tenant, TraceContext,
+};
 use bowline_rpc::Protocol;
 use http::HeaderMap;
 
@@ -98,6 +100,14 @@ fn grpc_timeout(text: &str) -> Option<Duration> {
 fn digits(text: &str, most: usize) -> Option<u64> {
     let valid = (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     valid.then(|| text.parse().ok())?
+}
+
+/// Removes what only our own side may say: tenant and metadata.
+pub(crate) fn strip_metadata(headers: &mut HeaderMap) {
+    let foreign: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with("x-md-")).cloned().collect();
+    for name in foreign {
+        headers.remove(name);
+    }
 }
 
 /// Removes what was read, so that the protocol's own code does not count the time a second time.

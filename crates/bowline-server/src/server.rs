@@ -29,6 +29,8 @@ pub struct ServerOptions {
     pub unary_timeout: Option<Duration>,
     /// The most time a stream gets. None: a watch may last for days.
     pub stream_timeout: Option<Duration>,
+    /// Whether callers are strangers: then `x-md-*` headers, which say tenant and metadata, are taken off their requests.
+    pub edge: bool,
 }
 
 impl ServerOptions {
@@ -44,6 +46,7 @@ impl ServerOptions {
             limits: Limits::default(),
             unary_timeout: Some(Duration::from_secs(30)),
             stream_timeout: None,
+            edge: false,
         })
     }
 }
@@ -82,8 +85,12 @@ struct Building {
 impl Server {
     /// A server with nothing mounted but health and reflection. `name` tells it from others in logs and errors.
     pub fn new(name: impl Into<String>, options: ServerOptions) -> Self {
-        let building =
-            Building { services: Vec::new(), middleware: Vec::new(), fallback: None, body_limits: Vec::new() };
+        let building = Building {
+            services: Vec::new(),
+            middleware: Vec::new(),
+            fallback: None,
+            body_limits: Vec::new(),
+        };
         Self {
             name: name.into(),
             options,
@@ -176,12 +183,12 @@ impl Server {
         if let Some((unknown, _)) =
             body_limits.iter().find(|(method, _)| !routes.iter().any(|route| route.def().path == method))
         {
-            return Err(Error::invalid_argument(format!("a body limit names {unknown}, which is not mounted")));
+            return Err(Error::invalid_argument(format!(
+                "a body limit names {unknown}, which is not mounted"
+            )));
         }
-        let policy = Policy {
-            unary_timeout: self.options.unary_timeout,
-            stream_timeout: self.options.stream_timeout,
-        };
+        let ServerOptions { unary_timeout, stream_timeout, edge, .. } = self.options;
+        let policy = Policy { unary_timeout, stream_timeout, edge };
         Ok(Pipeline::new(routes, policy, fallback, middleware, &self.metrics))
     }
 
@@ -191,13 +198,13 @@ impl Server {
             .ok_or_else(|| Error::failed_precondition(format!("server {} is not bound", self.name)))
     }
 
-    /// Waits until the server fails. Accepting goes on in the background from [`Server::bind`] to [`Server::drain`].
+    /// Waits until the server has drained or was aborted. Accepting goes on in the background from [`Server::bind`] on.
     ///
     /// # Errors
-    /// Why it no longer accepts connections.
+    /// Why it no longer accepts connections, if nobody told it to stop.
     pub fn serve(&self) -> impl Future<Output = Result<()>> + Send + 'static {
         let connections = self.bound().cloned();
-        async move { Err(connections?.failed().await) }
+        async move { connections?.ended().await }
     }
 
     /// Sets the health of the server and all its services.
@@ -243,4 +250,3 @@ impl Handler for Pipeline {
         Pipeline::call(self, request, peer, in_flight)
     }
 }
-

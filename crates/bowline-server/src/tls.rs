@@ -59,8 +59,8 @@ impl Tls {
 
     fn read(&self) -> Result<CertifiedKey> {
         let chain = certificates(&self.certificate)?;
-        let key = PrivateKeyDer::from_pem_file(&self.key)
-            .map_err(|e| unreadable(&self.key, "private key", e))?;
+        let key =
+            PrivateKeyDer::from_pem_file(&self.key).map_err(|e| unreadable(&self.key, "private key", e))?;
         let key = rustls::crypto::ring::sign::any_supported_type(&key)
             .with_context(|| format!("using the key in {}", self.key.display()))?;
         let pair = CertifiedKey::new(chain, key);
@@ -88,7 +88,10 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|e| unreadable(path, "certificate", e))?;
     if chain.is_empty() {
-        return Err(Error::failed_precondition(format!("{} holds no certificate in PEM form", path.display())));
+        return Err(Error::failed_precondition(format!(
+            "{} holds no certificate in PEM form",
+            path.display()
+        )));
     }
     Ok(chain)
 }

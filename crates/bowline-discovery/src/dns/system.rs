@@ -63,8 +63,9 @@ fn options(mut options: ResolverOpts) -> ResolverOpts {
     // `Dns` keeps answers and their time to live itself; a second cache would only hide a name's return.
     options.cache_size = 0;
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-    options.timeout = Duration::from_secs(3);
-    options.attempts = 2;
+    // Two tries of two seconds: what takes longer is tried again by `Dns`, after a backoff.
+    options.timeout = Duration::from_secs(2);
+    options.attempts = 1;
     options
 }
 

@@ -142,6 +142,11 @@ fn invalid_json(error: &serde_json::Error) -> Error {
 pub(crate) fn from_json<T: DeserializeOwned>(bytes: &Bytes) -> Result<T> {
     // A body that is left out is an empty message.
     let bytes = if bytes.is_empty() { b"{}" } else { &bytes[..] };
+    // The derived deserialisers would take an array for the fields in their order, which is no proto JSON.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Error::invalid_argument("the body must be a JSON object, not an array")
+            .with_reason("INVALID_JSON"));
+    }
     serde_json::from_slice(bytes).map_err(|e| invalid_json(&e))
 }
 

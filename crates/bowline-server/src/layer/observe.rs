@@ -12,7 +12,8 @@ use std::time::Duration;
 use bowline_core::{Code, Context, Error, Instant, Operation, RequestId};
 use bowline_rpc::{Body, End, Outcome, Protocol, Scope};
 use bowline_telemetry::{InFlight, current};
-use http::{HeaderMap, HeaderName};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Inner, Request, Response, ready_when_inner_is};
 use crate::pipeline::Observed;
@@ -46,6 +47,7 @@ impl<S: Inner> tower::Service<Request> for Observe<S> {
             operation: scope.operation.clone(),
             protocol: scope.protocol,
             outcome: scope.outcome.clone(),
+            content_type: request.headers().get(CONTENT_TYPE).cloned(),
             in_flight: Some(self.observed.operation(scope).start()),
             started: Instant::now(),
         });
@@ -84,6 +86,8 @@ struct Call {
     operation: Operation,
     protocol: Protocol,
     outcome: Outcome,
+    /// How the caller wrote its request, and so reads an error.
+    content_type: Option<HeaderValue>,
     in_flight: Option<InFlight>,
     started: Instant,
 }
@@ -93,9 +97,9 @@ impl Call {
         let mut response = match answer {
             Ok(response) => response,
             Err(error) => {
-                // A gRPC client's codec matters for its content type only; protobuf is what it gets by default.
-                let response =
-                    self.protocol.error_response(&error, self.cx.request_id(), &HeaderMap::new());
+                let asked = self.content_type.take().map(|value| (CONTENT_TYPE, value));
+                let asked = HeaderMap::from_iter(asked);
+                let response = self.protocol.error_response(&error, self.cx.request_id(), &asked);
                 self.outcome.fail(error);
                 response
             }
@@ -103,12 +107,12 @@ impl Call {
         if let (Protocol::Rest, Some(id)) = (self.protocol, self.cx.request_id()) {
             response.headers_mut().insert(REQUEST_ID, id.to_header());
         }
-        let ends_later = self.operation.kind().server_streams() && !self.outcome.is_known();
-        if ends_later {
-            return response.map(|body| body.on_end(move |end| self.body_ended(&end)));
-        }
         if !self.outcome.is_known() {
-            note(&self.outcome, status_of(&response));
+            let status = status_of(&response);
+            if status.is_none() && self.operation.kind().server_streams() {
+                return response.map(|body| body.on_end(move |end| self.body_ended(&end)));
+            }
+            note(&self.outcome, status);
         }
         self.end();
         response
@@ -170,7 +174,9 @@ fn log(operation: &Operation, protocol: Protocol, outcome: &Outcome, took: Durat
         Code::Unavailable | Code::DeadlineExceeded => {
             tracing::warn!(operation, protocol, code = code.as_str(), reason, error, took_ms, "call failed");
         }
-        _ => tracing::debug!(operation, protocol, code = code.as_str(), reason, error, took_ms, "call refused"),
+        _ => {
+            tracing::debug!(operation, protocol, code = code.as_str(), reason, error, took_ms, "call refused")
+        }
     }
 }
 

@@ -1,0 +1,264 @@
+//! One instance and the connections to it.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use arc_swap::ArcSwap;
+use bowline_balance::{Candidate, Load};
+use bowline_core::task::Tracker;
+use bowline_core::{Endpoint, Error, Instance, Instant, Result, SystemRng};
+use bowline_discovery::Backoff;
+use bowline_rpc::Body;
+use http::{Request, Response};
+
+use crate::connect::{Connector, Io};
+use crate::connection::{Failure, Http1, Http2, Stream};
+use crate::{ChannelOptions, HttpVersion};
+
+/// What the nodes of a channel share.
+pub(crate) struct Shared {
+    pub(crate) options: ChannelOptions,
+    pub(crate) connector: Connector,
+    pub(crate) tasks: Tracker,
+}
+
+/// An instance as it is registered now, with what is known of the way to it.
+#[derive(Clone)]
+pub(crate) struct Node {
+    pub(crate) instance: Arc<Instance>,
+    pub(crate) link: Arc<Link>,
+}
+
+impl Candidate for Node {
+    fn load(&self) -> &Load {
+        &self.link.load
+    }
+
+    fn weight(&self) -> u32 {
+        self.instance.weight
+    }
+
+    fn is_live(&self) -> bool {
+        !self.link.dead.load(Ordering::Relaxed)
+    }
+}
+
+/// The connections to one endpoint and the load seen on it. Survives every update of the instance that keeps the endpoint.
+pub(crate) struct Link {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) load: Arc<Load>,
+    shared: Arc<Shared>,
+    open: ArcSwap<Vec<Arc<Http2>>>,
+    idle: Mutex<Vec<(Http1, Instant)>>,
+    busy: AtomicUsize,
+    connecting: tokio::sync::Mutex<()>,
+    waiting: AtomicUsize,
+    dead: AtomicBool,
+    this: Weak<Link>,
+}
+
+/// A place on a connection for one request.
+pub(crate) enum Place {
+    Http2(Stream),
+    Http1 { connection: Option<Http1>, link: Arc<Link> },
+}
+
+impl Link {
+    pub(crate) fn new(endpoint: Endpoint, shared: Arc<Shared>) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            endpoint,
+            load: Arc::default(),
+            shared,
+            open: ArcSwap::default(),
+            idle: Mutex::default(),
+            busy: AtomicUsize::new(0),
+            connecting: tokio::sync::Mutex::new(()),
+            waiting: AtomicUsize::new(0),
+            dead: AtomicBool::new(false),
+            this: Weak::clone(this),
+        })
+    }
+
+    /// A place for a request, on a connection that is made if there is none with room.
+    ///
+    /// # Errors
+    /// Why it could not be reached; nothing was sent then.
+    pub(crate) async fn place(self: &Arc<Self>) -> Result<Place> {
+        match self.shared.options.http {
+            HttpVersion::Http2 => self.http2().await.map(|connection| Place::Http2(connection.begin())),
+            HttpVersion::Http1 => self.http1().await,
+        }
+    }
+
+    /// The open connection with the fewest requests.
+    fn least_busy(&self) -> Option<Arc<Http2>> {
+        let open = self.open.load();
+        open.iter().filter(|c| c.is_open()).min_by_key(|c| c.in_flight()).cloned()
+    }
+
+    async fn http2(self: &Arc<Self>) -> Result<Arc<Http2>> {
+        let options = &self.shared.options;
+        if let Some(connection) = self.least_busy().filter(|c| c.has_room()) {
+            return Ok(connection);
+        }
+        let _waiting = Waiting::enter(&self.waiting, options.pending, &self.endpoint)?;
+        // One makes the connection, the others wait for it.
+        let _turn = self.connecting.lock().await;
+        let open = self.open.load().iter().filter(|c| c.is_open()).count();
+        if let Some(connection) = self.least_busy() {
+            // With all of them full, the least busy one queues the request until a stream is free.
+            let queued = connection.in_flight() < options.pending;
+            if connection.has_room() || (open >= options.connections && queued) {
+                return Ok(connection);
+            }
+            if open >= options.connections {
+                return Err(too_many(&self.endpoint, options.pending));
+            }
+        }
+        let this = Weak::clone(&self.this);
+        let ended = move || {
+            if let Some(this) = this.upgrade() {
+                this.forget_closed();
+            }
+        };
+        let opened = self.within_time(async {
+            let io = self.shared.connector.connect(&self.endpoint).await?;
+            Http2::open(io, options, &self.shared.tasks, ended).await
+        });
+        let connection = opened.await?;
+        self.open.rcu(|open| {
+            let mut open: Vec<_> = open.iter().filter(|c| c.is_open()).cloned().collect();
+            open.push(Arc::clone(&connection));
+            open
+        });
+        Ok(connection)
+    }
+
+    fn forget_closed(&self) {
+        self.open.rcu(|open| open.iter().filter(|c| c.is_open()).cloned().collect::<Vec<_>>());
+    }
+
+    async fn http1(self: &Arc<Self>) -> Result<Place> {
+        let options = &self.shared.options;
+        let place = |connection| Place::Http1 { connection: Some(connection), link: Arc::clone(self) };
+        if let Some(connection) = self.take_idle() {
+            self.busy.fetch_add(1, Ordering::Relaxed);
+            return Ok(place(connection));
+        }
+        if self.busy.load(Ordering::Relaxed) >= options.http1_connections {
+            return Err(too_many(&self.endpoint, options.http1_connections));
+        }
+        let io: Io = self.within_time(self.shared.connector.connect(&self.endpoint)).await?;
+        let connection = Http1::open(io, &self.shared.tasks).await?;
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        Ok(place(connection))
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<(Http1, Instant)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_idle(&self) -> Option<Http1> {
+        let mut idle = self.idle();
+        let now = Instant::now();
+        idle.retain(|(c, since)| c.is_open() && now.duration_since(*since) < self.shared.options.http1_idle);
+        idle.pop().map(|(connection, _)| connection)
+    }
+
+    /// Bounds a connection attempt, and draws the conclusion from how it went.
+    async fn within_time<T>(&self, attempt: impl Future<Output = Result<T>>) -> Result<T> {
+        let time = self.shared.options.connect_timeout;
+        let result = tokio::time::timeout(time, attempt).await.unwrap_or_else(|_| {
+            Err(Error::unavailable(format!("connecting to {} took longer than {time:?}", self.endpoint)))
+        });
+        match &result {
+            Ok(_) => self.dead.store(false, Ordering::Relaxed),
+            Err(error) => self.died(error),
+        }
+        // Whatever kept it from connecting: the call was not begun, and may find another instance.
+        result.map_err(|error| unreachable_at(&self.endpoint, error))
+    }
+
+    /// Marks it as dead and tries to reach it until that succeeds or nobody wants it any more.
+    fn died(&self, error: &Error) {
+        if self.dead.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        tracing::warn!(endpoint = %self.endpoint, %error, "an instance cannot be reached");
+        let (this, (first, longest)) = (Weak::clone(&self.this), self.shared.options.reconnect);
+        self.shared.tasks.spawn(async move {
+            let mut backoff = Backoff::new(first, longest);
+            loop {
+                tokio::time::sleep(backoff.next(&SystemRng)).await;
+                let Some(link) = this.upgrade() else { return };
+                if !link.dead.load(Ordering::Relaxed) {
+                    return;
+                }
+                if link.place().await.is_ok() {
+                    tracing::info!(endpoint = %link.endpoint, "an instance can be reached again");
+                    return;
+                }
+            }
+        });
+    }
+}
+
+fn unreachable_at(endpoint: &Endpoint, error: Error) -> Error {
+    Error::unavailable(format!("{endpoint} cannot be reached: {error}"))
+        .with_reason("UNREACHABLE")
+        .with_source(error)
+}
+
+fn too_many(endpoint: &Endpoint, limit: usize) -> Error {
+    Error::resource_exhausted(format!("{limit} requests wait for {endpoint} already"))
+        .with_reason("TOO_MANY_PENDING")
+}
+
+/// Counts a request that waits for a connection.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn enter(count: &'a AtomicUsize, limit: usize, endpoint: &Endpoint) -> Result<Self> {
+        let waiting = Self(count);
+        if count.fetch_add(1, Ordering::Relaxed) >= limit {
+            return Err(too_many(endpoint, limit));
+        }
+        Ok(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Place {
+    /// Sends the request; its body's end is the caller's to watch.
+    pub(crate) async fn send(&mut self, request: Request<Body>) -> Result<Response<Body>, Failure> {
+        match self {
+            Self::Http2(stream) => stream.send(request).await,
+            Self::Http1 { connection: Some(connection), .. } => connection.send(request).await,
+            Self::Http1 { connection: None, .. } => {
+                Err(Failure::Unsent(Box::new(request), Error::internal("the connection was given back")))
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Self::Http1 { connection, link } = self else { return };
+        link.busy.fetch_sub(1, Ordering::Relaxed);
+        let Some(mut connection) = connection.take().filter(Http1::is_open) else { return };
+        let link = Arc::clone(link);
+        let tasks = link.shared.tasks.clone();
+        let time = link.shared.options.http1_idle;
+        // It is free once the response's body was read to its end; one that was not is closed.
+        tasks.spawn(async move {
+            if tokio::time::timeout(time, connection.is_free()).await == Ok(true) {
+                link.idle().push((connection, Instant::now()));
+            }
+        });
+    }
+}

@@ -1,0 +1,138 @@
+//! A service being put together.
+
+use std::sync::Arc;
+
+use bowline_app::App;
+use bowline_client::{Channel, ChannelBuilder, ChannelFactory};
+use bowline_core::Result;
+use bowline_discovery::{Dns, Registrar, Resolver};
+use bowline_rpc::Caller;
+use bowline_server::{Admin, AdminOptions, ListenAddr, Server};
+use bowline_telemetry::logs::LogHandle;
+use bowline_telemetry::{CallMetrics, Metrics, Side};
+use serde_json::{Value, json};
+
+use crate::Settings;
+
+/// What a service is put together with: servers and channels that share its metrics, its registry and its settings.
+pub struct Service {
+    name: String,
+    settings: Settings,
+    config: Value,
+    metrics: Metrics,
+    logs: Option<LogHandle>,
+    resolver: Arc<Resolver>,
+    registrar: Option<Arc<dyn Registrar>>,
+    calls: CallMetrics,
+    app: App,
+}
+
+impl Service {
+    pub(crate) fn new(name: &str, settings: Settings, config: Value) -> Result<Self> {
+        // A process that logs already, such as a test, goes on as it does.
+        let logs = LogHandle::init(&settings.log).ok();
+        let metrics = Metrics::new();
+        let calls = CallMetrics::new(&metrics, Side::Client);
+        let app = App::new(name).options(settings.lifecycle.clone());
+        let mut resolver = Resolver::new().with_dns(Arc::new(Dns::system()?));
+        let mut registrar = None;
+        if let Some(registry) = &settings.registry {
+            let env = app.handle().instance().env.clone();
+            let (discovery, to_register) = crate::registry::connect(registry, &env, &calls)?;
+            resolver = resolver.with_registry(discovery);
+            registrar = Some(to_register);
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            settings,
+            config,
+            metrics,
+            logs,
+            resolver: Arc::new(resolver),
+            registrar,
+            calls,
+            app,
+        })
+    }
+
+    /// The registry of the service's metrics.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Finds instances of services.
+    pub fn resolver(&self) -> &Arc<Resolver> {
+        &self.resolver
+    }
+
+    /// A server with the service's settings, to mount services on.
+    ///
+    /// # Errors
+    /// If the address in the settings is none.
+    pub fn server(&self) -> Result<Server> {
+        Ok(Server::new(&self.name, self.settings.server.options()?).metrics(&self.metrics))
+    }
+
+    /// A channel's builder with the service's settings: for options beyond them.
+    pub fn channel(&self, target: &str) -> ChannelBuilder {
+        Channel::builder(target)
+            .options(self.settings.client.options())
+            .resolver(Arc::clone(&self.resolver))
+            .calls(self.calls.clone())
+    }
+
+    /// Makes channels after the service was handed over to its application: for targets that are learnt later.
+    pub fn channels(&self) -> ChannelFactory {
+        let (options, resolver, calls) =
+            (self.settings.client.options(), Arc::clone(&self.resolver), self.calls.clone());
+        Arc::new(move |target| {
+            let builder = Channel::builder(target).options(options.clone());
+            builder.resolver(Arc::clone(&resolver)).calls(calls.clone()).build()
+        })
+    }
+
+    /// What a generated client takes, for `discovery:///name` or another target.
+    ///
+    /// # Errors
+    /// If the target is malformed, or needs a registry that is not configured.
+    pub fn caller(&self, target: &str) -> Result<Caller> {
+        self.channel(target).build()?.caller()
+    }
+
+    /// The application, with this server, the admin listener and the registration: to add what it owns and to run.
+    pub fn serve(self, server: Server) -> App {
+        let mut app = self.app.server(server);
+        if let Some(admin) = &self.settings.admin {
+            let instance = app.handle().instance();
+            let info = json!({
+                "service": self.name,
+                "instance": instance.id,
+                "version": instance.version,
+                "env": instance.env,
+                "zone": instance.zone,
+                "cluster": instance.cluster,
+            });
+            let listen: Result<ListenAddr> = admin.listen.parse();
+            app = match listen {
+                Err(error) => app.warm_up("admin listener", move |_| async move { Err(error) }),
+                Ok(listen) => app.server(Admin::new(AdminOptions {
+                    listen,
+                    metrics: self.metrics.clone(),
+                    logs: self.logs.clone(),
+                    info,
+                    config: self.config.clone(),
+                })),
+            };
+        }
+        match self.registrar {
+            None => app,
+            Some(registrar) => app.registrar(registrar),
+        }
+    }
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Service({})", self.name)
+    }
+}

@@ -1,0 +1,186 @@
+//! What every service can be told, in the same words.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bowline_app::Lifecycle;
+use bowline_client::ChannelOptions;
+use bowline_config::{ByteSize, duration};
+use bowline_core::{Endpoint, Result};
+use bowline_server::{Limits, ServerOptions, Tls};
+use bowline_telemetry::logs::LogConfig;
+use serde::{Deserialize, Serialize};
+
+/// The part of a configuration that is the same for every service. All of it has defaults but the address.
+///
+/// ```yaml
+/// service:
+///   server: { listen: 127.0.0.1:9001 }
+///   admin: { listen: 127.0.0.1:9101 }
+///   registry: { target: http://127.0.0.1:7171, snapshots: data/registry }
+///   log: { level: info }
+/// ```
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The service's own port.
+    pub server: ServerSettings,
+    /// The operator's port; none without it.
+    #[serde(default)]
+    pub admin: Option<AdminSettings>,
+    /// Where to register and to find others; without it `discovery:///` targets are refused.
+    #[serde(default)]
+    pub registry: Option<RegistrySettings>,
+    /// Calls to others.
+    #[serde(default)]
+    pub client: ClientSettings,
+    /// Logs.
+    #[serde(default)]
+    pub log: LogConfig,
+    /// Bounds on starting and stopping.
+    #[serde(default)]
+    pub lifecycle: Lifecycle,
+}
+
+/// A listener for requests.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerSettings {
+    /// `IP:PORT`, `unix:/PATH` or `memory:NAME`.
+    pub listen: String,
+    /// What is told to the registry, where it differs from the bound address.
+    #[serde(default)]
+    pub advertise: Option<Endpoint>,
+    /// Certificate and key; plain text without.
+    #[serde(default)]
+    pub tls: Option<TlsSettings>,
+    /// The most time a unary call gets. 30 s.
+    #[serde(default = "half_a_minute", with = "duration")]
+    pub unary_timeout: Duration,
+    /// The most time a stream gets. None.
+    #[serde(default, with = "duration::option")]
+    pub stream_timeout: Option<Duration>,
+    /// Whether callers are strangers, whose `x-md-*` headers are not believed. False.
+    #[serde(default)]
+    pub edge: bool,
+    /// The most bytes of a message. 4 MiB.
+    #[serde(default = "four_mebibytes")]
+    pub max_body: ByteSize,
+    /// The most connections. 10 000.
+    #[serde(default = "ten_thousand")]
+    pub max_connections: usize,
+    /// When a connection is asked to end, give or take 10 %. 30 min.
+    #[serde(default = "half_an_hour", with = "duration")]
+    pub max_connection_age: Duration,
+}
+
+const fn half_a_minute() -> Duration {
+    Duration::from_secs(30)
+}
+
+const fn half_an_hour() -> Duration {
+    Duration::from_secs(1800)
+}
+
+const fn four_mebibytes() -> ByteSize {
+    ByteSize::mib(4)
+}
+
+const fn ten_thousand() -> usize {
+    10_000
+}
+
+impl ServerSettings {
+    /// As the server takes them.
+    ///
+    /// # Errors
+    /// If the address is none.
+    pub fn options(&self) -> Result<ServerOptions> {
+        let mut options = ServerOptions::at(&self.listen)?;
+        options.advertise.clone_from(&self.advertise);
+        options.tls = self.tls.as_ref().map(|tls| Tls {
+            certificate: tls.certificate.clone(),
+            key: tls.key.clone(),
+            client_ca: tls.client_ca.clone(),
+        });
+        options.unary_timeout = Some(self.unary_timeout);
+        options.stream_timeout = self.stream_timeout;
+        options.edge = self.edge;
+        options.limits = Limits {
+            body_bytes: usize::try_from(self.max_body.as_u64()).unwrap_or(usize::MAX),
+            max_connections: self.max_connections,
+            max_age: self.max_connection_age,
+            ..Limits::default()
+        };
+        Ok(options)
+    }
+}
+
+/// A certificate in PEM files.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSettings {
+    /// The chain, leaf first.
+    pub certificate: PathBuf,
+    /// The private key's file.
+    pub key: PathBuf,
+    /// Authorities whose certificates clients must show.
+    #[serde(default)]
+    pub client_ca: Option<PathBuf>,
+}
+
+/// A listener for operators.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminSettings {
+    /// `IP:PORT`: loopback, unless something keeps strangers away.
+    pub listen: String,
+}
+
+/// Bowline's registry.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegistrySettings {
+    /// Its nodes: `http://HOST:PORT`, `static:///A:1,B:2` or `dns:///NAME:PORT`.
+    pub target: String,
+    /// Which namespace to register and look in.
+    #[serde(default = "default_namespace")]
+    pub namespace: String,
+    /// Where to keep what was last known of services, to start from while the registry is down.
+    #[serde(default)]
+    pub snapshots: Option<PathBuf>,
+}
+
+fn default_namespace() -> String {
+    "default".into()
+}
+
+/// Calls to other services.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClientSettings {
+    /// Time to connect. 1 s.
+    #[serde(with = "duration")]
+    pub connect_timeout: Duration,
+    /// The time a call gets whose context has no deadline. 30 s.
+    #[serde(with = "duration")]
+    pub default_timeout: Duration,
+}
+
+impl Default for ClientSettings {
+    fn default() -> Self {
+        let ChannelOptions { connect_timeout, default_timeout, .. } = ChannelOptions::default();
+        Self { connect_timeout, default_timeout }
+    }
+}
+
+impl ClientSettings {
+    /// As a channel takes them.
+    pub fn options(&self) -> ChannelOptions {
+        ChannelOptions {
+            connect_timeout: self.connect_timeout,
+            default_timeout: self.default_timeout,
+            ..ChannelOptions::default()
+        }
+    }
+}

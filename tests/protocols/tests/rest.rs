@@ -1,0 +1,252 @@
+//! The REST binding, point by point, and the same method in the other protocols.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+
+mod http_client;
+
+use bowline_tests_protocols::Running;
+use http_client::{Answer, Http};
+use serde_json::{Value, json};
+
+struct Rest {
+    _running: Running,
+    http: Http,
+}
+
+async fn rest() -> Rest {
+    let running = Running::start().unwrap();
+    let http = Http::connect(&running.endpoint).await;
+    Rest { _running: running, http }
+}
+
+impl Rest {
+    async fn get(&mut self, path: &str) -> Answer {
+        self.http.call("GET", path, &[], "").await
+    }
+
+    async fn json(&mut self, method: &str, path: &str, body: &str) -> Answer {
+        self.http.call(method, path, &[("content-type", "application/json")], body.to_owned()).await
+    }
+
+    #[track_caller]
+    fn ok(answer: &Answer) -> Value {
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    }
+}
+
+#[track_caller]
+fn refused(answer: &Answer, status: u16, reason: &str) {
+    let body = answer.json();
+    assert_eq!((answer.status, body["reason"].as_str()), (status, Some(reason)), "{body}");
+    assert!(body["message"].as_str().is_some_and(|m| !m.is_empty()));
+}
+
+#[tokio::test]
+async fn paths_and_queries_bind_every_kind_of_field() {
+    let mut rest = rest().await;
+    let answer = rest
+        .get(
+            "/v1/echo/a%2Fb+c?big=9007199254740993&tags=x&tags=y+z&page.size=10&page.token=t&color=BLUE&colors=1&colors=BLUE\
+             &nickname=nick&at=2020-01-02T03:04:05Z&wait=1.5s&mask=display_name,page.size&flag=true&ratio=0.5&display_name=d\
+             &data=aGk%3D&unknown=1&page=x",
+        )
+        .await;
+    assert_eq!(
+        Rest::ok(&answer),
+        json!({
+            "name": "a/b+c", "big": "9007199254740993", "tags": ["x", "y z"], "page": {"size": 10, "token": "t"},
+            "color": "BLUE", "colors": ["RED", "BLUE"], "nickname": "nick", "at": "2020-01-02T03:04:05Z", "wait": "1.500s",
+            "mask": "displayName,page.size", "flag": true, "ratio": 0.5, "displayName": "d", "data": "aGk="
+        })
+    );
+    let camel = rest.get("/v1/echo/n?displayName=d&color=2").await;
+    assert_eq!(Rest::ok(&camel), json!({"name": "n", "displayName": "d", "color": "BLUE"}));
+}
+
+#[tokio::test]
+async fn values_of_the_wrong_type_are_refused_by_name() {
+    let mut rest = rest().await;
+    for query in
+        ["big=abc", "page.size=99999999999", "color=GREEN", "flag=yes", "ratio=x", "colors=1&colors=x"]
+    {
+        let answer = rest.get(&format!("/v1/echo/n?{query}")).await;
+        refused(&answer, 400, "INVALID_PARAMETER");
+    }
+    refused(&rest.get("/v1/echo/n?at=yesterday").await, 400, "INVALID_JSON");
+    refused(&rest.get("/v1/echo/n?name=%ff").await, 400, "INVALID_QUERY");
+    refused(&rest.get("/v1/echo/%ff").await, 400, "INVALID_PATH");
+}
+
+#[tokio::test]
+async fn a_path_variable_wins_and_a_conflict_is_refused() {
+    let mut rest = rest().await;
+    assert_eq!(
+        Rest::ok(&rest.json("PUT", "/v1/echo/a", r#"{"flag":true}"#).await),
+        json!({"name": "a", "flag": true})
+    );
+    assert_eq!(Rest::ok(&rest.json("PUT", "/v1/echo/a", r#"{"name":"a"}"#).await), json!({"name": "a"}));
+    refused(&rest.json("PUT", "/v1/echo/a", r#"{"name":"b"}"#).await, 400, "CONFLICTING_PARAMETER");
+    refused(&rest.get("/v1/echo/a?name=b").await, 400, "CONFLICTING_PARAMETER");
+    assert_eq!(Rest::ok(&rest.get("/v1/echo/a?name=a").await), json!({"name": "a"}));
+}
+
+#[tokio::test]
+async fn bodies_bind_as_the_rule_says() {
+    let mut rest = rest().await;
+    let all = rest.json("POST", "/v1/echo", r#"{"name":"n","big":"7","unknown":[1,{"a":2}]}"#).await;
+    assert_eq!(Rest::ok(&all), json!({"name": "n", "big": "7"}));
+    refused(&rest.json("POST", "/v1/echo?flag=true", "{}").await, 400, "UNEXPECTED_QUERY");
+    let field = rest.json("PATCH", "/v1/echo/n/page?flag=true", r#"{"size":3}"#).await;
+    assert_eq!(Rest::ok(&field), json!({"name": "n", "flag": true, "page": {"size": 3}}));
+    let reply_field = rest.get("/v1/pages/t").await;
+    assert_eq!(Rest::ok(&reply_field), json!({"token": "t"}));
+    let verb = rest.json("POST", "/v1/echo/n:shout", "{}").await;
+    assert_eq!(Rest::ok(&verb), json!({"name": "n"}));
+    let rest_of_path = rest.get("/v1/deep/a/b%2Fc").await;
+    assert_eq!(Rest::ok(&rest_of_path), json!({"name": "a/b%2Fc"}));
+    let nothing = rest.http.call("POST", "/v1/echo", &[], "").await;
+    assert_eq!(Rest::ok(&nothing), json!({}));
+}
+
+#[tokio::test]
+async fn other_content_types_are_415_and_broken_json_is_400() {
+    let mut rest = rest().await;
+    let xml = rest.http.call("POST", "/v1/echo", &[("content-type", "application/xml")], "<a/>").await;
+    refused(&xml, 415, "UNSUPPORTED_MEDIA_TYPE");
+    for broken in
+        ["{", "[]", "\"a\"", r#"{"big": "x"}"#, r#"{"page": 1}"#, "{\"name\": \"\u{0}\"", "\u{feff}{}"]
+    {
+        let answer = rest.json("POST", "/v1/echo", broken).await;
+        refused(&answer, 400, "INVALID_JSON");
+    }
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    refused(&rest.json("POST", "/v1/echo", &deep).await, 400, "INVALID_JSON");
+    refused(&rest.json("PUT", "/v1/echo/n", &format!(r#"{{"unknown":{deep}}}"#)).await, 400, "INVALID_JSON");
+    // An unknown key is passed over without recursion where nothing needs to be merged.
+    Rest::ok(&rest.json("POST", "/v1/echo", &format!(r#"{{"unknown":{deep}}}"#)).await);
+    let charset = [("content-type", "application/json; charset=utf-8")];
+    Rest::ok(&rest.http.call("POST", "/v1/echo", &charset, "{}").await);
+}
+
+#[tokio::test]
+async fn protobuf_goes_in_and_out_over_rest() {
+    use bowline_rpc::codegen::buffa::Message as _;
+    use bowline_tests_protocols::api::testing::v1::Everything;
+    let mut rest = rest().await;
+    let sent = Everything { big: 7, ..Default::default() };
+    let headers = [("content-type", "application/protobuf"), ("accept", "application/protobuf")];
+    let answer = rest.http.call("PUT", "/v1/echo/n", &headers, sent.encode_to_vec()).await;
+    assert_eq!(
+        (answer.status, answer.header("content-type")),
+        (200, "application/protobuf"),
+        "{}",
+        answer.text()
+    );
+    let got = Everything::decode_from_slice(&answer.body).unwrap();
+    assert_eq!(got, Everything { name: "n".into(), ..sent });
+}
+
+#[tokio::test]
+async fn http_bodies_pass_as_they_are() {
+    let mut rest = rest().await;
+    let png = [("content-type", "image/png")];
+    let up = rest.http.call("POST", "/v1/files/a.png", &png, vec![0, 255, 10]).await;
+    assert_eq!(Rest::ok(&up), json!({"name": "a.png", "contentType": "image/png", "size": "3"}));
+    let down = rest.get("/v1/files/7").await;
+    assert_eq!((down.header("content-type"), down.text()), ("text/csv", "value\n7\n".to_owned()));
+}
+
+#[tokio::test]
+async fn streams_are_lines_or_events_and_an_error_is_the_last_element() {
+    let mut rest = rest().await;
+    let lines = rest.get("/v1/count/3").await;
+    assert_eq!(lines.header("content-type"), "application/x-ndjson");
+    assert_eq!(lines.text(), "{\"value\":1}\n{\"value\":2}\n{\"value\":3}\n");
+    let broken = rest.get("/v1/count/9?fail_after=1").await;
+    let text = broken.text();
+    let (first, last) = text.split_once('\n').unwrap();
+    assert_eq!(first, r#"{"value":1}"#);
+    let last: Value = serde_json::from_str(last).unwrap();
+    assert_eq!(last["@error"]["reason"], "ITEM_NOT_FOUND", "{last}");
+
+    let events = [("accept", "text/event-stream")];
+    let answer = rest.http.call("GET", "/v1/count/2", &events, "").await;
+    assert_eq!(answer.text(), "data: {\"value\":1}\n\ndata: {\"value\":2}\n\nevent: end\ndata: {}\n\n");
+    let broken = rest.http.call("GET", "/v1/count/9?failAfter=1", &events, "").await.text();
+    assert!(broken.contains("event: error\ndata: {") && !broken.contains("event: end"), "{broken}");
+
+    let sum = rest
+        .http
+        .call(
+            "POST",
+            "/v1/sum",
+            &[("content-type", "application/x-ndjson")],
+            "{\"value\":1}\n\n{\"value\":41}",
+        )
+        .await;
+    assert_eq!(Rest::ok(&sum), json!({"value": 42}));
+    let plain = rest.json("POST", "/testing.v1.Testing/Count", r#"{"to":1}"#).await;
+    assert_eq!(plain.text(), "{\"value\":1}\n");
+    let plain = rest.json("POST", "/testing.v1.Testing/Double", "{\"value\":1}\n{\"value\":2}").await;
+    assert_eq!(plain.text(), "{\"value\":2}\n{\"value\":4}\n");
+}
+
+#[tokio::test]
+async fn errors_have_one_form_and_unknown_paths_have_it_too() {
+    let mut rest = rest().await;
+    let missing = rest.get("/v1/fail/NOT_FOUND").await;
+    assert_eq!(missing.status, 404);
+    assert_eq!(
+        missing.json(),
+        json!({"code": 404, "reason": "ITEM_NOT_FOUND", "message": "there is no such item", "metadata": {"id": "7"}})
+    );
+    for internal in ["INTERNAL", "PANIC"] {
+        let answer = rest.get(&format!("/v1/fail/{internal}")).await;
+        let body = answer.json();
+        assert_eq!((answer.status, &body["message"]), (500, &json!("internal error")), "{body}");
+        assert_eq!(body["metadata"]["request_id"], answer.header("x-request-id"));
+    }
+    let busy = rest.get("/v1/fail/BUSY").await;
+    assert_eq!((busy.status, busy.header("retry-after")), (503, "2"));
+    refused(&rest.get("/nowhere").await, 404, "ROUTE_NOT_FOUND");
+    let wrong = rest.http.call("DELETE", "/v1/echo/n", &[], "").await;
+    refused(&wrong, 405, "METHOD_NOT_ALLOWED");
+    assert_eq!(wrong.header("allow"), "GET, PUT");
+    let late =
+        rest.http.call("GET", "/v1/sleep/60000", &[("x-envoy-expected-rq-timeout-ms", "20")], "").await;
+    refused(&late, 504, "DEADLINE_EXCEEDED");
+    let odd = rest.http.call("GET", "/v1/sleep/0", &[("x-envoy-expected-rq-timeout-ms", "soon")], "").await;
+    refused(&odd, 400, "INVALID_TIMEOUT");
+}
+
+#[tokio::test]
+async fn the_same_method_and_error_in_every_protocol() {
+    let mut rest = rest().await;
+    let path = "/testing.v1.Testing/Fail";
+    let body = r#"{"how":"NOT_FOUND"}"#;
+
+    let connect = [("content-type", "application/json"), ("connect-protocol-version", "1")];
+    let answer = rest.http.call("POST", path, &connect, body).await;
+    let error = answer.json();
+    assert_eq!((answer.status, &error["code"]), (404, &json!("not_found")), "{error}");
+    assert_eq!(error["details"][0]["type"], "google.rpc.ErrorInfo");
+
+    let envelope = [&[0, 0, 0, 0, u8::try_from(body.len()).unwrap()], body.as_bytes()].concat();
+    let web = [("content-type", "application/grpc-web+json")];
+    let answer = rest.http.call("POST", path, &web, envelope.clone()).await;
+    let text = String::from_utf8_lossy(&answer.body).into_owned();
+    assert_eq!(answer.status, 200);
+    assert!(text.contains("grpc-status: 5") || text.contains("grpc-status:5"), "{text}");
+
+    let grpc = [("content-type", "application/grpc+json"), ("te", "trailers")];
+    let mut http2 = Http::connect_h2(&rest._running.endpoint).await;
+    let answer = http2.call("POST", path, &grpc, envelope).await;
+    assert_eq!((answer.status, answer.header("grpc-status")), (200, "5"));
+    assert_eq!(answer.header("grpc-message"), "there is no such item");
+
+    let unknown = http2.call("POST", "/testing.v1.Testing/Nothing", &grpc, vec![0; 5]).await;
+    assert_eq!(unknown.header("grpc-status"), "12");
+    let unknown = rest.http.call("POST", "/testing.v1.Testing/Nothing", &connect, "{}").await;
+    assert_eq!((unknown.status, &unknown.json()["code"]), (404, &json!("unimplemented")));
+}
