@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 mod local;
+mod remote;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,6 +38,10 @@ enum Command {
         #[command(flatten)]
         project: Project,
     },
+    /// Call a method, learnt by reflection: `bowline call catalog/GetItem -d '{"id": 7}'`.
+    Call(remote::CallArgs),
+    /// Show who is registered.
+    Services(remote::ServicesArgs),
     /// Stop one application and start it again.
     Restart {
         /// Its name in bowline.toml.
@@ -80,6 +85,8 @@ async fn run(command: Command) -> Result<()> {
         Command::Up { detach: true, project } => local::up_detached(project.file).await,
         Command::Down { project } => local::down(project.file).await,
         Command::Ps { project } => local::ps(project.file).await,
+        Command::Call(args) => remote::call(args).await,
+        Command::Services(args) => remote::services(args).await,
         Command::Restart { app, project } => local::restart(project.file, app).await,
     }
 }
