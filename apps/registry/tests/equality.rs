@@ -1,8 +1,11 @@
 //! After any sequence of events a watcher sees what the registry holds.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests, not marked as tests
+
 mod common;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use bowline_core::Context;
 use bowline_discovery::{Discovery, Registrar, Registration, State};
@@ -47,10 +50,10 @@ async fn play(steps: Vec<Step>) {
     for step in steps {
         match step {
             Step::Register(id, service) => {
-                if !held.contains_key(&id) {
+                if let Entry::Vacant(free) = held.entry(id) {
                     let instance = instance(&format!("s{service}"), &format!("i{id}"));
                     let cx = within(60 * SEC);
-                    held.insert(id, (provider.register(&cx, instance.clone()).await.unwrap(), instance));
+                    free.insert((provider.register(&cx, instance.clone()).await.unwrap(), instance));
                 }
             }
             Step::Update(id, weight) => {

@@ -1,6 +1,7 @@
 //! A registry and its clients in one process and in virtual time, with a network between them that can break.
 
 #![allow(dead_code, reason = "each test crate uses its part")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, outside of test functions")]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
