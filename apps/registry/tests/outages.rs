@@ -54,9 +54,10 @@ async fn after_a_restart_who_is_alive_comes_back_and_who_is_not_stays_for_a_grac
     drop(running);
     // The consumer is back before anybody has registered again: the worst case.
     consumers.connect(&restarted);
-    let fault = |s: &bowline_discovery::Snapshot| s.fault.as_deref().unwrap_or("").contains("has restarted");
-    let snapshot = until(&watcher, |s| is_stale(&s.state) && fault(s)).await;
-    assert_eq!(ids(&snapshot), ["alive", "dead"]);
+    let fault = || watcher.current().fault.as_deref().is_some_and(|f| f.contains("has restarted"));
+    eventually(fault).await;
+    assert!(is_stale(&watcher.current().state), "{watcher:?}");
+    assert_eq!(ids(&watcher.current()), ["alive", "dead"]);
     let back = tokio::time::Instant::now();
 
     link.connect(&restarted);

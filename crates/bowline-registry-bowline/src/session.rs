@@ -61,6 +61,13 @@ impl Session {
         }
     }
 
+    /// Whether what is watched is what is followed.
+    fn is_current(&self) -> bool {
+        let wanted = self.inner.subscriptions.current();
+        let followed = self.followed.iter().map(|(service, f)| (service, f.number));
+        wanted.iter().map(|(service, (number, _))| (service, *number)).eq(followed)
+    }
+
     /// Follows over one stream. `Ok` means that other services are watched now.
     async fn stream(&mut self) -> Result<()> {
         let inner = Arc::clone(&self.inner);
@@ -86,7 +93,9 @@ impl Session {
                     heard = inner.clock.now();
                     self.apply(message, heard)?;
                 }
-                () = inner.subscriptions.changed() => return Ok(()),
+                () = inner.subscriptions.changed() => if !self.is_current() {
+                    return Ok(());
+                },
                 () = tokio::time::sleep_until(timer.map_or(idle, |timer| timer.min(idle))) => {
                     let now = inner.clock.now();
                     if now >= idle {

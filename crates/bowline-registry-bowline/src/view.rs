@@ -62,7 +62,7 @@ impl View {
 
     /// Where to go on, for a new stream. What was half sent on the old one is void.
     pub(crate) fn subscription(&mut self, service: &str) -> wire::Subscription {
-        self.incoming = None;
+        (self.incoming, self.synced) = (None, false);
         let (epoch, revision) = (self.epoch, self.revision);
         wire::Subscription { service: service.into(), epoch, revision, ..Default::default() }
     }
@@ -173,7 +173,8 @@ impl View {
         if settling {
             self.settling_until = None;
         }
-        missing || settling
+        // Without SYNCED on this stream nothing is known to be live.
+        self.synced && (missing || settling)
     }
 
     /// Tells the watchers.
@@ -223,3 +224,6 @@ fn sum(entries: &BTreeMap<String, Entry>) -> u64 {
 fn gap(what: &'static str) -> Error {
     Error::new(bowline_core::Code::Aborted, what)
 }
+
+#[cfg(test)]
+mod tests;

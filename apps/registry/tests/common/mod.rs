@@ -1,6 +1,7 @@
 //! A registry and its clients in one process and in virtual time, with a network between them that can break.
 
 #![allow(dead_code, reason = "each test crate uses its part")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, outside of test functions")]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -14,19 +15,19 @@ use bowline_registry_bowline::api::bowline::registry::v1::registry::Client;
 use bowline_registry_bowline::{BowlineRegistry, Options};
 use bowline_rpc::{Body, BoxFuture, Caller, Routes, Transport};
 
-pub const SEC: Duration = Duration::from_secs(1);
+pub(crate) const SEC: Duration = Duration::from_secs(1);
 /// The longest any test waits for anything, in virtual time.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A running node. Dropping it kills it: nothing is told to anybody.
-pub struct Running {
-    pub node: Node,
-    pub routes: Arc<Routes>,
+pub(crate) struct Running {
+    pub(crate) node: Node,
+    pub(crate) routes: Arc<Routes>,
     tasks: Tracker,
 }
 
 impl Running {
-    pub fn start(config: Config) -> Self {
+    pub(crate) fn start(config: Config) -> Self {
         let node = Node::new(config).unwrap();
         let mut routes = Routes::new();
         routes.mount(node.service_def(), |_| bowline_rpc::DEFAULT_BODY_LIMIT).unwrap();
@@ -45,7 +46,7 @@ impl Drop for Running {
 
 /// The way from clients to a node. Clones are the same way.
 #[derive(Clone, Default)]
-pub struct Link(Arc<Mutex<Way>>);
+pub(crate) struct Link(Arc<Mutex<Way>>);
 
 #[derive(Default)]
 struct Way {
@@ -57,14 +58,14 @@ struct Way {
 }
 
 impl Link {
-    pub fn to(running: &Running) -> Self {
+    pub(crate) fn to(running: &Running) -> Self {
         let link = Self::default();
         link.connect(running);
         link
     }
 
     /// Requests reach this node from now on.
-    pub fn connect(&self, running: &Running) {
+    pub(crate) fn connect(&self, running: &Running) {
         let mut way = self.0.lock().unwrap();
         way.routes = Some(Arc::clone(&running.routes));
         way.alive = Some(Context::background().with_cancel());
@@ -72,34 +73,34 @@ impl Link {
     }
 
     /// Breaks every stream; requests are refused.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         let mut way = self.0.lock().unwrap();
         (way.routes, way.alive) = (None, None);
     }
 
     /// Requests are lost from now on; what flows, flows.
-    pub fn lose(&self) {
+    pub(crate) fn lose(&self) {
         self.0.lock().unwrap().is_stuck = true;
     }
 
     /// How often a method was called.
-    pub fn calls(&self, method: &str) -> usize {
+    pub(crate) fn calls(&self, method: &str) -> usize {
         self.0.lock().unwrap().calls.get(method).copied().unwrap_or(0)
     }
 
-    pub fn caller(&self) -> Caller {
+    pub(crate) fn caller(&self) -> Caller {
         Caller::new(self.clone(), "registry").unwrap()
     }
 
-    pub fn raw(&self) -> Client {
+    pub(crate) fn raw(&self) -> Client {
         Client::new(self.caller())
     }
 
-    pub fn client(&self) -> BowlineRegistry {
+    pub(crate) fn client(&self) -> BowlineRegistry {
         self.client_with(|_| {})
     }
 
-    pub fn client_with(&self, change: impl FnOnce(&mut Options)) -> BowlineRegistry {
+    pub(crate) fn client_with(&self, change: impl FnOnce(&mut Options)) -> BowlineRegistry {
         let mut options = Options::default();
         change(&mut options);
         BowlineRegistry::new([self.caller()], options).unwrap()
@@ -132,7 +133,11 @@ impl Transport for Link {
 }
 
 /// What a server does, without one.
-pub async fn dispatch(routes: &Routes, cx: Context, request: http::Request<Body>) -> http::Response<Body> {
+pub(crate) async fn dispatch(
+    routes: &Routes,
+    cx: Context,
+    request: http::Request<Body>,
+) -> http::Response<Body> {
     let (parts, body) = request.into_parts();
     let resolved = match routes.resolve(&parts) {
         Ok(resolved) => resolved,
@@ -145,20 +150,20 @@ pub async fn dispatch(routes: &Routes, cx: Context, request: http::Request<Body>
     route.call(request).await
 }
 
-pub fn instance(service: &str, id: &str) -> Instance {
+pub(crate) fn instance(service: &str, id: &str) -> Instance {
     Instance::new(service, id).with_endpoint(Endpoint::http("127.0.0.1", 9000))
 }
 
-pub fn within(time: Duration) -> Context {
+pub(crate) fn within(time: Duration) -> Context {
     Context::background().with_timeout(time)
 }
 
-pub fn ids(snapshot: &Snapshot) -> Vec<String> {
+pub(crate) fn ids(snapshot: &Snapshot) -> Vec<String> {
     snapshot.instances.iter().map(|i| i.id.to_string()).collect()
 }
 
 /// Waits until a watcher sees what is wanted.
-pub async fn until(watcher: &Watcher, wanted: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
+pub(crate) async fn until(watcher: &Watcher, wanted: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
     let mut watcher = watcher.clone();
     let waiting = async {
         let mut snapshot = watcher.current();
@@ -174,7 +179,7 @@ pub async fn until(watcher: &Watcher, wanted: impl Fn(&Snapshot) -> bool) -> Arc
 }
 
 /// Waits until something is so that nothing announces.
-pub async fn eventually(what: impl Fn() -> bool) {
+pub(crate) async fn eventually(what: impl Fn() -> bool) {
     let start = tokio::time::Instant::now();
     while !what() {
         assert!(start.elapsed() < PATIENCE, "it never came to be");
