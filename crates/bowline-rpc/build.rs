@@ -7,6 +7,7 @@ fn main() -> Result<(), bowline_build::Error> {
             "protos/grpc/reflection/v1/reflection.proto",
             "google/api/httpbody.proto",
             "google/rpc/error_details.proto",
+            "google/rpc/status.proto",
         ])
         .includes(["protos"])
         .runtime("crate")

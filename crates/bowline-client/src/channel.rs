@@ -7,10 +7,11 @@ use bowline_balance::{InFlight, P2c, Picker};
 use bowline_core::task::Tracker;
 use bowline_core::{Code, Context, Error, Instant, MethodKind, Operation, Result, Scheme, SystemRng};
 use bowline_discovery::{Resolver, Target};
+use bowline_rpc::headers::grpc_status;
 use bowline_rpc::{Body, BoxFuture, Caller, End, Protocol, Transport};
 use bowline_telemetry::{CallMetrics, InFlight as Measured, Metrics, OperationMetrics, Side};
 use http::uri::Scheme as UriScheme;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 
 use crate::ChannelOptions;
 use crate::connect::Connector;
@@ -109,6 +110,9 @@ impl ChannelBuilder {
     }
 }
 
+/// Makes channels to targets that are learnt while the process runs.
+pub type ChannelFactory = Arc<dyn Fn(&str) -> Result<Channel> + Send + Sync>;
+
 impl Channel {
     /// A channel to `discovery:///name`, `dns:///host:port`, `static:///a:1,b:2`, `unix:/path`, `memory:name` or
     /// `http(s)://host:port`.
@@ -164,7 +168,10 @@ impl Channel {
 
     /// Sends the request until a server has it for certain, or there is nowhere left to send it.
     async fn attempts(&self, cx: &Context, request: Request<Body>) -> Result<Answer> {
-        let nodes = self.0.nodes.get(cx, &self.0.shared).await?;
+        let nodes = match self.0.nodes.current() {
+            Some(nodes) => nodes,
+            None => Box::pin(self.0.nodes.get(cx, &self.0.shared)).await?,
+        };
         let mut tried: Vec<usize> = Vec::new();
         let mut next = Some(request);
         let mut last = None;
@@ -173,7 +180,12 @@ impl Channel {
             let Some(index) = P2c.pick(&nodes, &tried, Instant::now(), &SystemRng) else { break };
             let node = &nodes[index];
             tried.push(index);
-            let mut place = match node.link.place().await {
+            // Making a connection is rare and its future large: it must not be part of every call's.
+            let place = match node.link.ready() {
+                Some(place) => Ok(place),
+                None => Box::pin(node.link.place()).await,
+            };
+            let mut place = match place {
                 Ok(place) => place,
                 Err(error) => {
                     // Nothing was sent. Once every instance was tried and none can be reached, it is told.
@@ -205,8 +217,9 @@ impl Channel {
 
 /// What depends on the attempt: the time that is left, and the instance.
 fn prepare(request: &mut Request<Body>, cx: &Context, node: &Node) {
-    if let (Some(remaining), Protocol::Grpc) = (cx.remaining(), Protocol::detect(request.headers())) {
-        write_deadline(request.headers_mut(), remaining);
+    if let Some(remaining) = cx.remaining() {
+        let protocol = Protocol::detect(request.headers());
+        write_deadline(request.headers_mut(), protocol, remaining);
     }
     if node.link.endpoint.scheme() == Scheme::Https && request.uri().scheme() != Some(&UriScheme::HTTPS) {
         let mut parts = request.uri().clone().into_parts();
@@ -262,12 +275,6 @@ impl Answer {
             })
         })
     }
-}
-
-/// The status in a response's headers or trailers; the outer option is `None` where there is none.
-fn grpc_status(headers: &HeaderMap) -> Option<Option<Code>> {
-    let number = headers.get("grpc-status")?.to_str().ok()?.parse().ok()?;
-    Some(Code::from_number(number))
 }
 
 impl Transport for Channel {

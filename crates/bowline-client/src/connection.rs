@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bowline_core::task::Tracker;
 use bowline_core::{Error, Result, WrapErr};
@@ -10,7 +10,9 @@ use bowline_rpc::Body;
 use http::header::{HOST, HeaderValue};
 use http::{Request, Response, Uri};
 use hyper::client::conn::{TrySendError, http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 
 use crate::ChannelOptions;
 use crate::connect::Io;
@@ -59,6 +61,16 @@ fn told(error: hyper::Error) -> Error {
         .with_source(error)
 }
 
+/// hyper's own tasks of a connection. They end with it, and it belongs to the channel; so they need no abort of their own.
+#[derive(Clone)]
+struct Owned(TaskTracker);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Owned {
+    fn execute(&self, future: F) {
+        self.0.spawn(future);
+    }
+}
+
 /// An HTTP/2 connection: many requests at a time.
 #[derive(Debug)]
 pub(crate) struct Http2 {
@@ -66,6 +78,9 @@ pub(crate) struct Http2 {
     in_flight: AtomicUsize,
     /// How many streams the server allows; kept up to date by the connection's task.
     allowed: Arc<AtomicUsize>,
+    /// Tells that task of the first answer.
+    answered: Arc<Notify>,
+    is_answered: AtomicBool,
 }
 
 /// A request's stream on a connection.
@@ -75,6 +90,9 @@ pub(crate) struct Stream(Arc<Http2>);
 impl Drop for Stream {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if !self.0.is_answered.load(Ordering::Relaxed) && !self.0.is_answered.swap(true, Ordering::Relaxed) {
+            self.0.answered.notify_one();
+        }
     }
 }
 
@@ -86,7 +104,7 @@ impl Http2 {
         tasks: &Tracker,
         ended: impl FnOnce() + Send + 'static,
     ) -> Result<Arc<Self>> {
-        let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
+        let (sender, mut connection) = http2::Builder::new(Owned(TaskTracker::new()))
             .timer(TokioTimer::new())
             .keep_alive_interval(options.ping_interval)
             .keep_alive_timeout(options.ping_timeout)
@@ -94,19 +112,37 @@ impl Http2 {
             .await
             .context("HTTP/2 handshake")?;
         let allowed = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
-        let told = Arc::clone(&allowed);
+        let answered = Arc::new(Notify::new());
+        let (told, first_answer) = (Arc::clone(&allowed), Arc::clone(&answered));
         tasks.spawn(async move {
             let driven = std::future::poll_fn(|task| {
                 let state = Pin::new(&mut connection).poll(task);
                 told.store(connection.current_max_send_streams(), Ordering::Relaxed);
                 state
             });
-            if let Err(error) = driven.await {
+            let mut driven = std::pin::pin!(driven);
+            // hyper reads the server's settings in a task of its own. They are there with the first answer, which is when
+            // this one looks; after that it looks with every request.
+            let ended_early = tokio::select! {
+                ended = driven.as_mut() => Some(ended),
+                () = first_answer.notified() => None,
+            };
+            let ended_at = match ended_early {
+                Some(ended) => ended,
+                None => driven.await,
+            };
+            if let Err(error) = ended_at {
                 tracing::debug!(%error, "connection ended");
             }
             ended();
         });
-        Ok(Arc::new(Self { sender, in_flight: AtomicUsize::new(0), allowed }))
+        Ok(Arc::new(Self {
+            sender,
+            in_flight: AtomicUsize::new(0),
+            allowed,
+            answered,
+            is_answered: AtomicBool::new(false),
+        }))
     }
 
     pub(crate) fn is_open(&self) -> bool {

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use bowline_core::{Context, RequestId, SystemRng};
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use bowline_core::{Context, SystemRng};
+use bowline_rpc::Protocol;
+use bowline_rpc::headers::{CONNECT_TIMEOUT, GRPC_TIMEOUT, REQUEST_ID, REST_TIMEOUT, TENANT};
+use http::header::{HeaderMap, HeaderValue};
 
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-const REQUEST_ID: HeaderName = HeaderName::from_static(RequestId::HEADER);
-const TENANT: HeaderName = HeaderName::from_static("x-md-global-tenant");
+/// Connect's most: ten digits.
+const MOST_MILLIS: u64 = 9_999_999_999;
 
 /// Writes ids, trace, tenant and metadata.
 pub(crate) fn write_context(headers: &mut HeaderMap, cx: &Context) {
@@ -34,10 +35,22 @@ pub(crate) fn write_context(headers: &mut HeaderMap, cx: &Context) {
     }
 }
 
-/// Writes what remains of the deadline, for a gRPC request. Written at each attempt.
-pub(crate) fn write_deadline(headers: &mut HeaderMap, remaining: Duration) {
-    let mut text = [0; 20];
-    headers.insert(GRPC_TIMEOUT, encode_timeout(remaining, &mut text));
+/// Writes what remains of the deadline, in the protocol's form. Written at each attempt.
+pub(crate) fn write_deadline(headers: &mut HeaderMap, protocol: Protocol, remaining: Duration) {
+    // Rounded down: never more than there is.
+    let millis =
+        || HeaderValue::from(u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX).min(MOST_MILLIS));
+    match protocol {
+        Protocol::Grpc | Protocol::GrpcWeb => {
+            headers.insert(GRPC_TIMEOUT, encode_timeout(remaining, &mut [0; 20]));
+        }
+        Protocol::Connect => {
+            headers.insert(CONNECT_TIMEOUT, millis());
+        }
+        Protocol::Rest => {
+            headers.insert(REST_TIMEOUT, millis());
+        }
+    }
 }
 
 /// At most 8 digits and a unit, in the finest unit that fits, rounded down: never more than there is.

@@ -14,6 +14,6 @@ mod nodes;
 mod options;
 mod tls;
 
-pub use channel::{Channel, ChannelBuilder};
+pub use channel::{Channel, ChannelBuilder, ChannelFactory};
 pub use options::{ChannelOptions, HttpVersion};
 pub use tls::ClientTls;

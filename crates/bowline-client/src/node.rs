@@ -79,6 +79,17 @@ impl Link {
         })
     }
 
+    /// A place for a request on a connection that is there and has room.
+    pub(crate) fn ready(&self) -> Option<Place> {
+        match self.shared.options.http {
+            HttpVersion::Http2 => {
+                let connection = self.least_busy().filter(|c| c.has_room())?;
+                Some(Place::Http2(connection.begin()))
+            }
+            HttpVersion::Http1 => None,
+        }
+    }
+
     /// A place for a request, on a connection that is made if there is none with room.
     ///
     /// # Errors

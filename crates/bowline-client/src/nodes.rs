@@ -35,15 +35,16 @@ impl Nodes {
         this
     }
 
+    /// The instances now, if there are any.
+    pub(crate) fn current(&self) -> Option<Arc<Vec<Node>>> {
+        Some(self.current.load_full()).filter(|nodes| !nodes.is_empty())
+    }
+
     /// The instances now; waits for the first answer of the discovery if there is none yet.
     ///
     /// # Errors
     /// `UNAVAILABLE` if there are no instances, or the context's error if there is no answer in its time.
     pub(crate) async fn get(&self, cx: &Context, shared: &Arc<Shared>) -> Result<Arc<Vec<Node>>> {
-        let nodes = self.current.load_full();
-        if !nodes.is_empty() {
-            return Ok(nodes);
-        }
         let snapshot = self.watcher.ready(cx).await?;
         let nodes = self.current.load_full();
         if !nodes.is_empty() {

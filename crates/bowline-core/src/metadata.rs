@@ -37,6 +37,10 @@ impl Metadata {
 
     /// The first value of `key`, if it is text.
     pub fn get(&self, key: &str) -> Option<&str> {
+        // Most requests carry none; looking one up by text would parse the name first.
+        if self.0.is_empty() {
+            return None;
+        }
         self.0.get(key)?.to_str().ok()
     }
 

@@ -19,8 +19,6 @@ enum Repr {
 }
 
 impl RequestId {
-    /// The header it travels in.
-    pub const HEADER: &'static str = "x-request-id";
     /// The longest id taken from a caller, in bytes.
     pub const MAX_LEN: usize = 128;
 

@@ -58,6 +58,20 @@ impl Caller {
         Ok(Self { transport: Arc::new(transport), config: Arc::new(config) })
     }
 
+    pub(crate) fn transport(&self) -> &dyn Transport {
+        &*self.transport
+    }
+
+    /// The URI of a path at this caller's authority.
+    pub(crate) fn uri(&self, path: &str) -> Result<http::Uri> {
+        let mut parts = self.config.base_uri().clone().into_parts();
+        let path = path.parse();
+        parts.path_and_query =
+            Some(path.map_err(|e| Error::invalid_argument("the method's name is no path").with_source(e))?);
+        http::Uri::from_parts(parts)
+            .map_err(|e| Error::invalid_argument("the method's name is no path").with_source(e))
+    }
+
     fn call(&self, cx: &Context, def: &'static MethodDef) -> Call {
         Call { transport: Arc::clone(&self.transport), cx: cx.clone(), def }
     }

@@ -11,11 +11,14 @@ mod body;
 mod caller;
 #[doc(hidden)]
 pub mod codegen;
+pub mod dynamic;
 mod handler;
+pub mod headers;
 mod health;
 pub mod memory;
 mod method;
 mod protocol;
+mod raw;
 mod reflection;
 mod rest;
 mod routes;

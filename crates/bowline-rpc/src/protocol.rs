@@ -5,6 +5,7 @@ use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
 
 use crate::Body;
+use crate::headers::CONNECT_VERSION;
 use crate::wire;
 
 /// The protocol of a request.
@@ -40,9 +41,7 @@ impl Protocol {
             Self::GrpcWeb
         } else if content_type.starts_with(b"application/grpc") {
             Self::Grpc
-        } else if content_type.starts_with(b"application/connect+")
-            || headers.contains_key("connect-protocol-version")
-        {
+        } else if content_type.starts_with(b"application/connect+") || headers.contains_key(CONNECT_VERSION) {
             Self::Connect
         } else {
             Self::Rest

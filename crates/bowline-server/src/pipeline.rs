@@ -29,6 +29,8 @@ pub(crate) struct Policy {
     pub(crate) unary_timeout: Option<Duration>,
     /// The most time a stream gets.
     pub(crate) stream_timeout: Option<Duration>,
+    /// Whether callers are strangers.
+    pub(crate) edge: bool,
 }
 
 /// Where metrics are kept: per method, and per operation of the fallback.
@@ -208,18 +210,18 @@ impl Pipeline {
             }
         };
         let policy = self.0.policy.load();
+        if policy.edge {
+            request::strip_metadata(&mut parts.headers);
+        }
         let streams = operation.kind() != bowline_core::MethodKind::Unary;
         let bound = if streams { policy.stream_timeout } else { policy.unary_timeout };
-        let (cx, canceller, verdict) = request::context(&parts.headers, protocol, &operation, bound);
+        let (cx, canceller, verdict) = request::context(&mut parts.headers, protocol, &operation, bound);
         if let Err(error) = verdict {
             self.0.observed.refused.inc();
             return PipelineFuture::refused(protocol.error_response(&error, cx.request_id(), &parts.headers));
         }
         let scope = match resolved {
-            Some(resolved) => {
-                request::strip_timeout(&mut parts.headers, protocol);
-                resolved.into_scope(cx)
-            }
+            Some(resolved) => resolved.into_scope(cx),
             None => Scope::unrouted(cx, protocol, operation.clone()),
         };
         parts.extensions.insert(scope);

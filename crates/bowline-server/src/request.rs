@@ -7,14 +7,12 @@ use bowline_core::{
     Context, Error, Instant, Metadata, Operation, RequestId, Result, SystemRng, Tenant, TraceContext,
 };
 use bowline_rpc::Protocol;
+use bowline_rpc::headers::{CONNECT_TIMEOUT, GRPC_TIMEOUT, REQUEST_ID, REST_TIMEOUT, TENANT};
 use http::HeaderMap;
-
-/// The header that carries the tenant.
-const TENANT: &str = "x-md-global-tenant";
 
 /// Makes a call's context, at the root of a new tree. `bound` is the most time it gets.
 pub(crate) fn context(
-    headers: &HeaderMap,
+    headers: &mut HeaderMap,
     protocol: Protocol,
     operation: &Operation,
     bound: Option<Duration>,
@@ -33,7 +31,7 @@ pub(crate) fn context(
         (a, b) => a.or(b),
     };
     let metadata = Metadata::from_headers(headers);
-    let tenant = metadata.get(TENANT).map_or(Ok(Tenant::base()), |name| {
+    let tenant = metadata.get(TENANT.as_str()).map_or(Ok(Tenant::base()), |name| {
         Tenant::new(name).ok_or_else(|| {
             Error::new(Code::InvalidArgument, format!("{TENANT} `{name}` is no tenant's name"))
                 .with_reason("INVALID_TENANT")
@@ -43,10 +41,8 @@ pub(crate) fn context(
         verdict = Err(error);
         Tenant::base()
     });
-    let request_id = headers
-        .get(RequestId::HEADER)
-        .and_then(RequestId::from_header)
-        .unwrap_or_else(|| RequestId::generate(&rng));
+    let request_id =
+        headers.get(REQUEST_ID).and_then(RequestId::from_header).unwrap_or_else(|| RequestId::generate(&rng));
     let trace = match TraceContext::from_headers(headers) {
         Some(parent) => parent.child(&rng),
         None => TraceContext::start(&rng),
@@ -62,14 +58,15 @@ pub(crate) fn context(
     (cx, canceller, verdict)
 }
 
-/// The time the caller gives: `grpc-timeout`, `connect-timeout-ms`, or for REST `x-envoy-expected-rq-timeout-ms`.
-fn timeout(headers: &HeaderMap, protocol: Protocol) -> Result<Option<Duration>> {
+/// Takes the time the caller gives: `grpc-timeout`, `connect-timeout-ms`, or for REST `x-envoy-expected-rq-timeout-ms`. It is
+/// taken off the request, so that the protocol's own code does not count it a second time.
+fn timeout(headers: &mut HeaderMap, protocol: Protocol) -> Result<Option<Duration>> {
     let (name, grpc) = match protocol {
-        Protocol::Grpc | Protocol::GrpcWeb => ("grpc-timeout", true),
-        Protocol::Connect => ("connect-timeout-ms", false),
-        Protocol::Rest => ("x-envoy-expected-rq-timeout-ms", false),
+        Protocol::Grpc | Protocol::GrpcWeb => (GRPC_TIMEOUT, true),
+        Protocol::Connect => (CONNECT_TIMEOUT, false),
+        Protocol::Rest => (REST_TIMEOUT, false),
     };
-    let Some(value) = headers.get(name) else { return Ok(None) };
+    let Some(value) = headers.remove(&name) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();
     let parsed = if grpc { grpc_timeout(text) } else { millis(text) };
     parsed.map(Some).ok_or_else(|| {
@@ -102,13 +99,12 @@ fn digits(text: &str, most: usize) -> Option<u64> {
     valid.then(|| text.parse().ok())?
 }
 
-/// Removes what was read, so that the protocol's own code does not count the time a second time.
-pub(crate) fn strip_timeout(headers: &mut HeaderMap, protocol: Protocol) {
-    match protocol {
-        Protocol::Grpc | Protocol::GrpcWeb => headers.remove("grpc-timeout"),
-        Protocol::Connect => headers.remove("connect-timeout-ms"),
-        Protocol::Rest => None,
-    };
+/// Removes what only our own side may say: tenant and metadata.
+pub(crate) fn strip_metadata(headers: &mut HeaderMap) {
+    let foreign: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with("x-md-")).cloned().collect();
+    for name in foreign {
+        headers.remove(name);
+    }
 }
 
 #[cfg(test)]

@@ -29,6 +29,8 @@ pub struct ServerOptions {
     pub unary_timeout: Option<Duration>,
     /// The most time a stream gets. None: a watch may last for days.
     pub stream_timeout: Option<Duration>,
+    /// Whether callers are strangers: then `x-md-*` headers, which say tenant and metadata, are taken off their requests.
+    pub edge: bool,
 }
 
 impl ServerOptions {
@@ -44,6 +46,7 @@ impl ServerOptions {
             limits: Limits::default(),
             unary_timeout: Some(Duration::from_secs(30)),
             stream_timeout: None,
+            edge: false,
         })
     }
 }
@@ -184,8 +187,8 @@ impl Server {
                 "a body limit names {unknown}, which is not mounted"
             )));
         }
-        let policy =
-            Policy { unary_timeout: self.options.unary_timeout, stream_timeout: self.options.stream_timeout };
+        let ServerOptions { unary_timeout, stream_timeout, edge, .. } = self.options;
+        let policy = Policy { unary_timeout, stream_timeout, edge };
         Ok(Pipeline::new(routes, policy, fallback, middleware, &self.metrics))
     }
 

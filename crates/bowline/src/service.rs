@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bowline_app::App;
-use bowline_client::{Channel, ChannelBuilder};
+use bowline_client::{Channel, ChannelBuilder, ChannelFactory};
 use bowline_core::Result;
 use bowline_discovery::{Dns, Registrar, Resolver};
 use bowline_rpc::Caller;
@@ -79,6 +79,16 @@ impl Service {
             .options(self.settings.client.options())
             .resolver(Arc::clone(&self.resolver))
             .calls(self.calls.clone())
+    }
+
+    /// Makes channels after the service was handed over to its application: for targets that are learnt later.
+    pub fn channels(&self) -> ChannelFactory {
+        let (options, resolver, calls) =
+            (self.settings.client.options(), Arc::clone(&self.resolver), self.calls.clone());
+        Arc::new(move |target| {
+            let builder = Channel::builder(target).options(options.clone());
+            builder.resolver(Arc::clone(&resolver)).calls(calls.clone()).build()
+        })
     }
 
     /// What a generated client takes, for `discovery:///name` or another target.

@@ -60,6 +60,9 @@ pub struct ServerSettings {
     /// The most time a stream gets. None.
     #[serde(default, with = "duration::option")]
     pub stream_timeout: Option<Duration>,
+    /// Whether callers are strangers, whose `x-md-*` headers are not believed. False.
+    #[serde(default)]
+    pub edge: bool,
     /// The most bytes of a message. 4 MiB.
     #[serde(default = "four_mebibytes")]
     pub max_body: ByteSize,
@@ -102,6 +105,7 @@ impl ServerSettings {
         });
         options.unary_timeout = Some(self.unary_timeout);
         options.stream_timeout = self.stream_timeout;
+        options.edge = self.edge;
         options.limits = Limits {
             body_bytes: usize::try_from(self.max_body.as_u64()).unwrap_or(usize::MAX),
             max_connections: self.max_connections,

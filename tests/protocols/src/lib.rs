@@ -49,7 +49,8 @@ impl testing::Service for TestService {
 
     async fn fail(&self, _cx: &Context, req: FailRequest) -> Result<Number> {
         match req.how.as_str() {
-            "PANIC" => std::panic::panic_any("the handler's bug"),
+            #[expect(clippy::panic, reason = "what the test is about")]
+            "PANIC" => panic!("the handler's bug"),
             "NOT_FOUND" => Err(test_error::item_not_found().with_metadata("id", "7")),
             "BUSY" => Err(Error::unavailable("try later").with_retry_after(Duration::from_millis(1500))),
             _ => Err(Error::internal("the password is hunter2")),

@@ -1,5 +1,7 @@
 //! Our client against our server, over gRPC.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! The REST binding, point by point, and the same method in the other protocols.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+
 mod http_client;
 
 use bowline_tests_protocols::Running;

@@ -53,7 +53,7 @@ impl Template {
                 left.find('/').unwrap_or(left.len())
             };
             let (segment, after) = left.split_at(end);
-            template.push(segment).map_err(|why| wrong(why))?;
+            template.push(segment).map_err(&wrong)?;
             left = match after.strip_prefix('/') {
                 Some("") => return Err(wrong("it ends with `/`")),
                 Some(after) => after,

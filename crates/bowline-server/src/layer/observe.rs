@@ -9,17 +9,15 @@ use std::sync::Arc;
 use std::task::{Context as Task, Poll, ready};
 use std::time::Duration;
 
-use bowline_core::{Code, Context, Error, Instant, Operation, RequestId};
+use bowline_core::{Code, Context, Error, Instant, Operation};
+use bowline_rpc::headers::{REQUEST_ID, grpc_status};
 use bowline_rpc::{Body, End, Outcome, Protocol, Scope};
 use bowline_telemetry::{InFlight, current};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 
 use super::{Inner, Request, Response, ready_when_inner_is};
 use crate::pipeline::Observed;
-
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const REQUEST_ID: HeaderName = HeaderName::from_static(RequestId::HEADER);
 
 /// Measures each call, logs how it ended, and renders an error.
 #[derive(Clone, Debug)]
@@ -107,12 +105,12 @@ impl Call {
         if let (Protocol::Rest, Some(id)) = (self.protocol, self.cx.request_id()) {
             response.headers_mut().insert(REQUEST_ID, id.to_header());
         }
-        let ends_later = self.operation.kind().server_streams() && !self.outcome.is_known();
-        if ends_later {
-            return response.map(|body| body.on_end(move |end| self.body_ended(&end)));
-        }
         if !self.outcome.is_known() {
-            note(&self.outcome, status_of(&response));
+            let status = status_of(&response);
+            if status.is_none() && self.operation.kind().server_streams() {
+                return response.map(|body| body.on_end(move |end| self.body_ended(&end)));
+            }
+            note(&self.outcome, status);
         }
         self.end();
         response
@@ -151,11 +149,6 @@ fn note(outcome: &Outcome, code: Option<Code>) {
 /// The outcome as the response's head tells it, for what the protocol's own code answered.
 fn status_of(response: &Response) -> Option<Code> {
     grpc_status(response.headers()).unwrap_or_else(|| Code::from_http(response.status()))
-}
-
-fn grpc_status(headers: &HeaderMap) -> Option<Option<Code>> {
-    let number = headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()?;
-    Some(Code::from_number(number))
 }
 
 fn log(operation: &Operation, protocol: Protocol, outcome: &Outcome, took: Duration) {

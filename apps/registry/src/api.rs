@@ -1,0 +1,180 @@
+//! The API over the store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bowline_core::{Context, Result};
+use bowline_registry_bowline::api::bowline::registry::v1::registry;
+use bowline_registry_bowline::api::bowline::registry::v1::{
+    DeregisterRequest, DeregisterResponse, GetServiceRequest, GetServiceResponse, KeepAliveRequest,
+    KeepAliveResponse, ListServicesRequest, ListServicesResponse, RegisterRequest, RegisterResponse,
+    RenewRequest, RenewResponse, WatchRequest, WatchResponse, registry_error,
+};
+use bowline_registry_bowline::names::canonical;
+use bowline_rpc::Streaming;
+
+use crate::node::Shared;
+use crate::store::{News, Record, Registering, ServiceKey, check_id, check_scope};
+use crate::{watch, wire};
+
+/// How long before its deadline a long poll answers, so that the answer arrives.
+const MARGIN: Duration = Duration::from_millis(500);
+
+/// The longest name of a holder, in bytes.
+const MAX_HOLDER: usize = 253;
+
+/// `bowline.registry.v1.Registry`.
+#[derive(Clone)]
+pub(crate) struct Api(Arc<Shared>);
+
+impl Api {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+}
+
+fn invalid(what: impl Into<std::borrow::Cow<'static, str>>) -> bowline_core::Error {
+    registry_error::invalid_request().with_message(what)
+}
+
+fn holder(holder: &str) -> Result<&str> {
+    if holder.len() > MAX_HOLDER {
+        return Err(invalid(format!("a holder of {} bytes; use up to {MAX_HOLDER}", holder.len())));
+    }
+    Ok(holder)
+}
+
+impl registry::Service for Api {
+    async fn register(&self, _cx: &Context, req: RegisterRequest) -> Result<RegisterResponse> {
+        let ttl = wire::duration(req.ttl.as_option(), "ttl")?;
+        let mut instance =
+            req.instance.into_option().ok_or_else(|| invalid("there is no `instance` to register"))?;
+        let key = ServiceKey::new(&req.namespace, &instance.env, &instance.service)?;
+        instance.env = canonical(&instance.env).into();
+        let asked = Registering {
+            key,
+            record: Arc::new(Record::new(instance, &self.0.config.limits)?),
+            ttl,
+            holder: holder(&req.holder)?.into(),
+            sequence: req.sequence,
+            only_if_free: req.only_if_free,
+        };
+        let granted = self.0.change(|store, now| store.register(asked, now))?;
+        Ok(RegisterResponse {
+            lease_id: granted.lease,
+            ttl: bowline_rpc::codegen::buffa::MessageField::some(granted.ttl.into()),
+            renew_interval: bowline_rpc::codegen::buffa::MessageField::some((granted.ttl / 3).into()),
+            epoch: self.0.epoch,
+            ..Default::default()
+        })
+    }
+
+    async fn keep_alive(
+        &self,
+        _cx: &Context,
+        req: Streaming<KeepAliveRequest>,
+    ) -> Result<Streaming<KeepAliveResponse>> {
+        let state = (Arc::clone(&self.0), req);
+        Ok(Streaming::new(futures_util::stream::try_unfold(state, |(shared, mut requests)| async move {
+            let next = tokio::select! {
+                biased;
+                error = shared.closed() => return Err(error),
+                next = requests.message() => next?,
+            };
+            let Some(request) = next else { return Ok(None) };
+            let response = renew_all(&shared, &request)?;
+            Ok(Some((response, (shared, requests))))
+        })))
+    }
+
+    async fn renew(&self, _cx: &Context, req: RenewRequest) -> Result<RenewResponse> {
+        let key = ServiceKey::new(&req.namespace, &req.env, &req.service)?;
+        let lease = (req.lease_id != 0).then_some(req.lease_id);
+        let ttl = self.0.change(|store, now| store.renew_instance(&key, &req.instance_id, lease, now))?;
+        Ok(RenewResponse {
+            ttl: bowline_rpc::codegen::buffa::MessageField::some(ttl.into()),
+            epoch: self.0.epoch,
+            ..Default::default()
+        })
+    }
+
+    async fn deregister(&self, _cx: &Context, req: DeregisterRequest) -> Result<DeregisterResponse> {
+        let key = ServiceKey::new(&req.namespace, &req.env, &req.service)?;
+        check_id(&req.instance_id)?;
+        let holder = holder(&req.holder)?;
+        let removed = self.0.change(|store, now| store.deregister(&key, &req.instance_id, holder, now));
+        Ok(DeregisterResponse { removed, ..Default::default() })
+    }
+
+    async fn watch(&self, _cx: &Context, req: WatchRequest) -> Result<Streaming<WatchResponse>> {
+        watch::watch(&self.0, &req)
+    }
+
+    async fn get_service(&self, cx: &Context, req: GetServiceRequest) -> Result<GetServiceResponse> {
+        let key = ServiceKey::new(&req.namespace, &req.env, &req.service)?;
+        let wait = wire::duration(req.wait.as_option(), "wait")?.unwrap_or_default();
+        let longest = self.0.config.max_wait;
+        if wait > longest {
+            return Err(invalid(format!(
+                "a wait of {wait:?} is too long; wait up to {longest:?} and ask again"
+            )));
+        }
+        let wait = cx.remaining().map_or(wait, |left| wait.min(left.saturating_sub(MARGIN)));
+        let known = (req.revision != 0).then_some(req.revision);
+        if known.is_none() || wait.is_zero() {
+            return Ok(current(&self.0, &key, known));
+        }
+        let watching = self.0.fanout.watch(vec![key.clone()])?;
+        let changed = async {
+            loop {
+                if watching.take().is_some() && !current(&self.0, &key, known).unchanged {
+                    return;
+                }
+                watching.news().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            error = self.0.closed() => return Err(error),
+            _ = tokio::time::timeout(wait, changed) => {}
+        }
+        Ok(current(&self.0, &key, known))
+    }
+
+    async fn list_services(&self, _cx: &Context, req: ListServicesRequest) -> Result<ListServicesResponse> {
+        let (namespace, env) = check_scope(&req.namespace, &req.env)?;
+        let services = self.0.store().services(namespace, env);
+        let services = services.iter().map(wire::summary).collect();
+        Ok(ListServicesResponse { epoch: self.0.epoch, services, ..Default::default() })
+    }
+}
+
+/// A service as it is now, without the list if it is at the revision known.
+fn current(shared: &Shared, key: &ServiceKey, known: Option<u64>) -> GetServiceResponse {
+    let News::List(list) = shared.store().news(key, None) else {
+        // Who knows nothing is always told the list.
+        return GetServiceResponse { epoch: shared.epoch, ..Default::default() };
+    };
+    if known == Some(list.revision) {
+        let (epoch, revision, digest) = (shared.epoch, list.revision, list.digest);
+        let empty = list.empty.into();
+        return GetServiceResponse { epoch, revision, digest, empty, unchanged: true, ..Default::default() };
+    }
+    wire::answer(shared.epoch, &list)
+}
+
+fn renew_all(shared: &Shared, request: &KeepAliveRequest) -> Result<KeepAliveResponse> {
+    let most = shared.config.limits.leases_per_renewal;
+    if request.lease_ids.len() > most {
+        return Err(invalid(format!("{} leases at a time; renew up to {most}", request.lease_ids.len())));
+    }
+    let mut response = KeepAliveResponse { epoch: shared.epoch, ..Default::default() };
+    let (now, mut store) = (shared.now(), shared.store());
+    for lease in &request.lease_ids {
+        match store.renew(*lease, now) {
+            Some(_) => response.renewed.push(*lease),
+            None => response.unknown.push(*lease),
+        }
+    }
+    Ok(response)
+}

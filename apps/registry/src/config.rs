@@ -1,0 +1,160 @@
+//! What a node allows and how patient it is.
+
+use std::time::Duration;
+
+use bowline_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Settings of a [`Node`](crate::Node). Every one has a default.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Config {
+    /// How much a node takes on.
+    pub limits: Limits,
+    /// The lease of who asks for none in particular. 30 s, renewed every 10 s: the lease of bilibili discovery and Eureka
+    /// is 90 s for renewals every 30 s; a third of that costs little with streams.
+    #[serde(with = "bowline_config::duration")]
+    pub default_ttl: Duration,
+    /// The shortest lease. 1 s.
+    #[serde(with = "bowline_config::duration")]
+    pub min_ttl: Duration,
+    /// The longest lease. 10 min.
+    #[serde(with = "bowline_config::duration")]
+    pub max_ttl: Duration,
+    /// How often a watcher that has no news gets a sign of life. 10 s.
+    #[serde(with = "bowline_config::duration")]
+    pub heartbeat: Duration,
+    /// The longest wait of a long poll. 60 s.
+    #[serde(with = "bowline_config::duration")]
+    pub max_wait: Duration,
+    /// How long after its start a node says that not everybody may have come back. 30 s, a lease.
+    #[serde(with = "bowline_config::duration")]
+    pub settle: Duration,
+    /// How long it is known why a service that has no instances any more has none. 10 min.
+    #[serde(with = "bowline_config::duration")]
+    pub forget_after: Duration,
+    /// How long a registration that is still on its way when its holder deregisters is refused. 2 min, which is longer
+    /// than a request lives.
+    #[serde(with = "bowline_config::duration")]
+    pub refuse_late: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            default_ttl: Duration::from_secs(30),
+            min_ttl: Duration::from_secs(1),
+            max_ttl: Duration::from_secs(600),
+            heartbeat: Duration::from_secs(10),
+            max_wait: Duration::from_secs(60),
+            settle: Duration::from_secs(30),
+            forget_after: Duration::from_secs(600),
+            refuse_late: Duration::from_secs(120),
+        }
+    }
+}
+
+/// How much a node takes on. What is beyond is refused with an error that names the limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Services, of all namespaces and environments together. 10 000.
+    pub services: usize,
+    /// Instances of one service. 20 000.
+    pub instances_per_service: usize,
+    /// Instances of all services together. 200 000.
+    pub instances: usize,
+    /// Bytes of one instance, encoded. 32 KiB.
+    pub instance_bytes: usize,
+    /// Entries of an instance's metadata. 64.
+    pub metadata_entries: usize,
+    /// Endpoints of an instance. 16.
+    pub endpoints: usize,
+    /// Watch streams and long polls at a time. 20 000.
+    pub watchers: usize,
+    /// Services that one stream follows. 1 000.
+    pub services_per_watch: usize,
+    /// Leases that one message renews. 10 000.
+    pub leases_per_renewal: usize,
+    /// Changes of a service that are kept, so that who comes back later gets those and not the whole list. 1 024.
+    pub changes_kept: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            services: 10_000,
+            instances_per_service: 20_000,
+            instances: 200_000,
+            instance_bytes: 32 * 1024,
+            metadata_entries: 64,
+            endpoints: 16,
+            watchers: 20_000,
+            services_per_watch: 1_000,
+            leases_per_renewal: 10_000,
+            changes_kept: 1_024,
+        }
+    }
+}
+
+impl Config {
+    /// Checks that the settings go together.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` with the setting and the mend.
+    pub fn check(&self) -> Result<()> {
+        let wrong = |what: &str| Err(Error::invalid_argument(format!("the registry's settings: {what}")));
+        if self.min_ttl.is_zero() {
+            return wrong("`min_ttl` is 0; use 1s or more");
+        }
+        if !(self.min_ttl..=self.max_ttl).contains(&self.default_ttl) {
+            return wrong("`default_ttl` is not between `min_ttl` and `max_ttl`");
+        }
+        if self.heartbeat.is_zero() {
+            return wrong("`heartbeat` is 0; use 10s");
+        }
+        let limits = &self.limits;
+        for (name, limit) in [
+            ("services", limits.services),
+            ("instances_per_service", limits.instances_per_service),
+            ("instances", limits.instances),
+            ("instance_bytes", limits.instance_bytes),
+            ("endpoints", limits.endpoints),
+            ("watchers", limits.watchers),
+            ("services_per_watch", limits.services_per_watch),
+            ("leases_per_renewal", limits.leases_per_renewal),
+        ] {
+            if limit == 0 {
+                return wrong(&format!("`limits.{name}` is 0, so nothing would be accepted; use 1 or more"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_go_together_and_nonsense_is_refused_with_its_name() {
+        Config::default().check().unwrap();
+        let mut config = Config { default_ttl: Duration::from_secs(3600), ..Config::default() };
+        assert!(config.check().unwrap_err().message().contains("`default_ttl`"));
+        config = Config::default();
+        config.limits.watchers = 0;
+        assert!(config.check().unwrap_err().message().contains("`limits.watchers`"));
+    }
+
+    #[test]
+    fn unknown_settings_are_refused_and_missing_ones_have_defaults() {
+        let config: Config =
+            serde_json::from_str(r#"{"default_ttl": "10s", "limits": {"watchers": 7}}"#).unwrap();
+        assert_eq!((config.default_ttl, config.limits.watchers), (Duration::from_secs(10), 7));
+        assert_eq!(config.heartbeat, Config::default().heartbeat);
+        assert!(serde_json::from_str::<Config>(r#"{"default_tll": "10s"}"#).is_err());
+    }
+}

@@ -1,0 +1,20 @@
+//! The registry node: services announce themselves here and find each other.
+//!
+//! A [`Node`] is the API over a [`store::Store`], which is a pure state machine. It answers the gRPC service
+//! `bowline.registry.v1.Registry` and the same over HTTP, with long polls for who cannot stream.
+//!
+//! What a node holds is in memory only: after a restart it has a new *epoch*, knows nobody, and everybody registers again
+//! within a heartbeat. Watchers see the new epoch and keep the instances that have not come back yet for a while.
+
+mod api;
+mod config;
+mod fanout;
+mod node;
+mod process;
+pub mod store;
+mod watch;
+mod wire;
+
+pub use config::{Config, Limits};
+pub use node::{Node, Stats};
+pub use process::{ProcessConfig, run};

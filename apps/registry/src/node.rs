@@ -1,0 +1,197 @@
+//! A node: the store, who watches it, and the task that lets leases run out.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
+
+use bowline_core::{Clock, Context, Error, Instant, Result, Rng, SystemClock, SystemRng};
+use bowline_registry_bowline::api::bowline::registry::v1::registry;
+use bowline_rpc::ServiceDef;
+use tokio::sync::{Notify, watch};
+
+use crate::Config;
+use crate::api::Api;
+use crate::fanout::Fanout;
+use crate::store::{Counts, Store};
+
+/// How many leases run out at a time before others get to the store again.
+const BATCH: usize = 1_000;
+
+/// A registry node. A clone is the same node.
+///
+/// Mount [`Node::service_def`] on a server and run [`Node::run`] beside it; without the latter no lease ever runs out.
+///
+/// ```
+/// use bowline_registry::{Config, Node};
+///
+/// let node = Node::new(Config::default())?;
+/// let service = node.service_def();
+/// assert_eq!(service.name(), "bowline.registry.v1.Registry");
+/// # Ok::<_, bowline_core::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Node(Arc<Shared>);
+
+/// What the parts of a node share. The store's lock is held for look-ups and changes only, never across an await.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) epoch: u64,
+    pub(crate) fanout: Arc<Fanout>,
+    clock: Arc<dyn Clock>,
+    started: Instant,
+    store: Mutex<Store>,
+    /// A lease may run out earlier than was thought.
+    sooner: Notify,
+    closed: watch::Sender<bool>,
+}
+
+/// What a node holds at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Services, those without instances included as long as they are remembered.
+    pub services: usize,
+    /// Instances.
+    pub instances: usize,
+    /// Watch streams and long polls.
+    pub watchers: usize,
+}
+
+impl Node {
+    /// A node in a new life.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` if the settings do not go together.
+    pub fn new(config: Config) -> Result<Self> {
+        Self::with(config, Arc::new(SystemClock), &SystemRng)
+    }
+
+    /// As [`Node::new`], with another clock and other randomness. Leases follow the clock's monotonic time; its wall time
+    /// is part of the epoch.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` if the settings do not go together.
+    pub fn with(config: Config, clock: Arc<dyn Clock>, rng: &dyn Rng) -> Result<Self> {
+        config.check()?;
+        let epoch = epoch(&*clock, rng);
+        Ok(Self(Arc::new(Shared {
+            epoch,
+            fanout: Arc::new(Fanout::new(config.limits.watchers)),
+            started: clock.now(),
+            store: Mutex::new(Store::new(config.clone(), epoch)),
+            sooner: Notify::new(),
+            closed: watch::Sender::new(false),
+            clock,
+            config,
+        })))
+    }
+
+    /// The service to mount.
+    pub fn service_def(&self) -> ServiceDef {
+        registry::server(Api::new(Arc::clone(&self.0)))
+    }
+
+    /// Lets leases run out, until `cx` is done.
+    ///
+    /// # Errors
+    /// Why `cx` is done. It ends for nothing else.
+    pub async fn run(&self, cx: &Context) -> Result<()> {
+        cx.run(self.0.expire()).await
+    }
+
+    /// Ends all watches, long polls and keep-alive streams, so that a server can drain: their clients go to another node
+    /// or come back later. New ones end at once; single requests are still answered.
+    pub fn close(&self) {
+        self.0.closed.send_replace(true);
+    }
+
+    /// This life of the node.
+    pub fn epoch(&self) -> u64 {
+        self.0.epoch
+    }
+
+    /// What it holds now.
+    pub fn stats(&self) -> Stats {
+        let Counts { services, instances } = self.0.store().counts();
+        Stats { services, instances, watchers: self.0.fanout.len() }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Node({:016x}, {:?})", self.0.epoch, self.stats())
+    }
+}
+
+/// The time of the start, so that epochs of a node grow as long as its clock does, with chance in the last bits, so that
+/// two nodes started together differ. Never 0, which stands for "none".
+fn epoch(clock: &dyn Clock, rng: &dyn Rng) -> u64 {
+    let since = clock.wall().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX >> 12);
+    (micros << 12 | (rng.next_u64() & 0xfff)).max(1)
+}
+
+impl Shared {
+    pub(crate) fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// Whether it started so lately that not everybody may have come back.
+    pub(crate) fn is_settling(&self) -> bool {
+        self.now() < self.started + self.config.settle
+    }
+
+    pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
+        // A panic cannot leave the store half changed in a way that matters more than going on.
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the store and tells those who watch what changed.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Store, Instant) -> T) -> T {
+        let mut store = self.store();
+        let due = store.next_expiry();
+        let result = change(&mut store, self.now());
+        let (changed, next) = (store.take_changed(), store.next_expiry());
+        drop(store);
+        self.fanout.notify(&changed);
+        if next.is_some_and(|next| due.is_none_or(|due| next < due)) {
+            self.sooner.notify_one();
+        }
+        result
+    }
+
+    /// Waits until the node is closed and says so.
+    pub(crate) async fn closed(&self) -> Error {
+        let mut closed = self.closed.subscribe();
+        // The sender lives as long as `self`.
+        let _ = closed.wait_for(|closed| *closed).await;
+        Error::unavailable("the registry node is going down; try another one or come back later")
+    }
+
+    async fn expire(&self) {
+        loop {
+            let expired = self.change(|store, now| store.expire(now, BATCH));
+            if expired > 0 {
+                tracing::info!(expired, "leases ran out");
+            }
+            if expired == BATCH {
+                // The rest is due as well; but others want the store too.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let next = self.store().next_expiry();
+            tokio::select! {
+                () = self.sooner.notified() => {}
+                () = at(next) => {}
+            }
+        }
+    }
+}
+
+/// Waits until a time; for ever if there is none.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,40 @@
+//! The node as an application: its configuration, and its life.
+
+use bowline::Settings;
+use bowline::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::{Config, Node};
+
+/// The configuration of the process.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessConfig {
+    /// What every service has.
+    pub service: Settings,
+    /// The registry's own.
+    #[serde(default)]
+    pub registry: Config,
+}
+
+/// Runs a node until it is told to stop.
+///
+/// # Errors
+/// If the configuration is wrong, or the address is taken.
+pub async fn run(boot: Boot) -> Result<()> {
+    let config: ProcessConfig = boot.config()?;
+    let service = boot.service(&config.service, &config)?;
+    let node = Node::new(config.registry.clone())?;
+    let server = service.server()?.mount(node.service_def());
+    let leases = node.clone();
+    service
+        .serve(server)
+        .background("leases", move |cx| async move {
+            // Ends with the context, which is how a background task is told to stop; watches must end for the server to drain.
+            let _ = leases.run(&cx).await;
+            node.close();
+            Ok(())
+        })
+        .run()
+        .await
+}

@@ -1,0 +1,180 @@
+//! When registrations run out.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bowline_core::Instant;
+
+use super::ServiceKey;
+
+/// A registration's life.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub(super) key: ServiceKey,
+    pub(super) id: Arc<str>,
+    pub(super) ttl: Duration,
+    pub(super) deadline: Instant,
+    /// Where it stands in the heap: never later than the deadline.
+    queued: Instant,
+}
+
+/// All leases, and which runs out next.
+///
+/// A renewal moves the deadline in the table and leaves the heap alone: the entry there, too early now, is put back with
+/// the right time when it comes up. So a renewal costs one look-up, and the heap has one entry per lease that counts.
+/// Others, of leases that ended or were shortened, are dropped when they come up or become too many.
+#[derive(Debug)]
+pub(super) struct Leases {
+    leases: HashMap<u64, Lease>,
+    due: BinaryHeap<Reverse<(Instant, u64)>>,
+    next: u64,
+}
+
+impl Leases {
+    /// None yet. Ids count from `first`, which is random, so that a lease of another life is not taken for one of this.
+    pub(super) fn new(first: u64) -> Self {
+        Self { leases: HashMap::new(), due: BinaryHeap::new(), next: first }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.leases.len()
+    }
+
+    pub(super) fn get(&self, lease: u64) -> Option<&Lease> {
+        self.leases.get(&lease)
+    }
+
+    /// Begins one.
+    pub(super) fn grant(&mut self, key: ServiceKey, id: Arc<str>, ttl: Duration, now: Instant) -> u64 {
+        // 0 stands for "none" on the wire.
+        self.next = self.next.wrapping_add(1).max(1);
+        let (lease, deadline) = (self.next, now + ttl);
+        self.leases.insert(lease, Lease { key, id, ttl, deadline, queued: deadline });
+        self.queue(deadline, lease);
+        lease
+    }
+
+    /// Prolongs one by its ttl from `now`. `None` if it is not there or has run out: then its end is only a matter of
+    /// being noticed, and whoever asks must not be told that it lives.
+    pub(super) fn renew(&mut self, lease: u64, now: Instant) -> Option<Duration> {
+        let lease = self.leases.get_mut(&lease).filter(|l| l.deadline > now)?;
+        lease.deadline = now + lease.ttl;
+        Some(lease.ttl)
+    }
+
+    /// Changes how long one lives, from `now` on.
+    pub(super) fn set_ttl(&mut self, lease: u64, ttl: Duration, now: Instant) {
+        if let Some(entry) = self.leases.get_mut(&lease) {
+            entry.ttl = ttl;
+            entry.deadline = now + ttl;
+            if entry.deadline < entry.queued {
+                entry.queued = entry.deadline;
+                let deadline = entry.deadline;
+                self.queue(deadline, lease);
+            }
+        }
+    }
+
+    fn queue(&mut self, at: Instant, lease: u64) {
+        self.due.push(Reverse((at, lease)));
+        if self.due.len() > 64 + 4 * self.leases.len() {
+            self.due = self.leases.iter().map(|(lease, l)| Reverse((l.queued, *lease))).collect();
+        }
+    }
+
+    /// Ends one before its time.
+    pub(super) fn end(&mut self, lease: u64) {
+        self.leases.remove(&lease);
+    }
+
+    /// Takes out one that has run out by `now`.
+    pub(super) fn expired(&mut self, now: Instant) -> Option<Lease> {
+        while let Some(Reverse((due, lease))) = self.due.peek().copied() {
+            if due > now {
+                return None;
+            }
+            self.due.pop();
+            let Some(entry) = self.leases.get_mut(&lease).filter(|l| l.queued == due) else { continue };
+            if entry.deadline <= now {
+                return self.leases.remove(&lease);
+            }
+            entry.queued = entry.deadline;
+            self.due.push(Reverse((entry.queued, lease)));
+        }
+        None
+    }
+
+    /// The earliest time at which one may have run out; `None` if there are none.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.due.peek().map(|Reverse((due, _))| *due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn grant(leases: &mut Leases, ttl: u64, now: Instant) -> u64 {
+        let key = ServiceKey::new("", "", "s").unwrap();
+        leases.grant(key, "i".into(), Duration::from_secs(ttl), now)
+    }
+
+    #[test]
+    fn a_lease_that_has_run_out_cannot_be_renewed_even_before_it_is_noticed() {
+        let (mut leases, start) = (Leases::new(7), Instant::now());
+        let lease = grant(&mut leases, 10, start);
+        assert!(leases.renew(lease, start + Duration::from_secs(9)).is_some());
+        assert!(leases.renew(lease, start + Duration::from_secs(19)).is_none());
+    }
+
+    #[test]
+    fn ended_leases_do_not_pile_up() {
+        let (mut leases, start) = (Leases::new(7), Instant::now());
+        for _ in 0..10_000 {
+            let lease = grant(&mut leases, 600, start);
+            leases.end(lease);
+        }
+        assert!(leases.due.len() < 200, "{}", leases.due.len());
+    }
+
+    proptest! {
+        /// Against a model that looks at every lease every time.
+        #[test]
+        fn every_lease_runs_out_at_its_time(steps in proptest::collection::vec((0..5_u8, 0..8_usize, 1..20_u64), 0..200)) {
+            let start = Instant::now();
+            let (mut leases, mut now) = (Leases::new(u64::MAX - 3), start);
+            let mut model: Vec<(u64, Duration, Instant)> = Vec::new();
+            for (what, which, secs) in steps {
+                let ttl = Duration::from_secs(secs);
+                let chosen = which % model.len().max(1);
+                match what {
+                    0 => model.push((grant(&mut leases, secs, now), ttl, now + ttl)),
+                    1 if !model.is_empty() => {
+                        let renewed = leases.renew(model[chosen].0, now);
+                        prop_assert_eq!(renewed, Some(model[chosen].1));
+                        model[chosen].2 = now + model[chosen].1;
+                    }
+                    2 if !model.is_empty() => {
+                        leases.set_ttl(model[chosen].0, ttl, now);
+                        model[chosen] = (model[chosen].0, ttl, now + ttl);
+                    }
+                    3 if !model.is_empty() => leases.end(model.remove(chosen).0),
+                    _ => now += Duration::from_millis(secs * 300),
+                }
+                let mut count = 0;
+                while leases.expired(now).is_some() {
+                    count += 1;
+                }
+                let before = model.len();
+                model.retain(|(_, _, deadline)| *deadline > now);
+                prop_assert_eq!(count, before - model.len());
+                prop_assert_eq!(leases.len(), model.len());
+                let next = model.iter().map(|m| m.2).min();
+                prop_assert!(next.is_none() || leases.next_due().is_some_and(|due| Some(due) <= next));
+            }
+        }
+    }
+}

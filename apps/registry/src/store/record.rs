@@ -1,0 +1,193 @@
+//! What was registered, checked and hashed once.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bowline_core::{Endpoint, Result, Tenant};
+use bowline_registry_bowline::api::bowline::registry::v1::{Instance, InstanceStatus, registry_error};
+use bowline_rpc::Message;
+
+use super::key;
+use crate::Limits;
+
+/// An instance as the store keeps and shares it: immutable.
+///
+/// It is kept in the form it came in, so that fields this node does not know reach whoever does.
+pub struct Record {
+    id: Arc<str>,
+    instance: Instance,
+    hash: u64,
+    size: usize,
+}
+
+impl Record {
+    /// Checks an instance.
+    ///
+    /// # Errors
+    /// `INVALID_NAME` for its id, `INVALID_INSTANCE` for what is malformed or beyond `limits`.
+    pub fn new(instance: Instance, limits: &Limits) -> Result<Self> {
+        key::instance_id(&instance.id)?;
+        check(&instance, limits)?;
+        let (hash, size) = fingerprint(&instance);
+        if size > limits.instance_bytes {
+            return Err(invalid(&instance, &format!("has {size} bytes; at most {}", limits.instance_bytes)));
+        }
+        Ok(Self { id: instance.id.as_str().into(), instance, hash, size })
+    }
+
+    /// Names it within its service.
+    pub fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    /// The instance.
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// Stands for id and content.
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// Its size when encoded, about, in bytes.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Whether it wants traffic.
+    pub fn is_up(&self) -> bool {
+        let out = [InstanceStatus::INSTANCE_STATUS_STARTING, InstanceStatus::INSTANCE_STATUS_OUT_OF_SERVICE];
+        !out.iter().any(|status| self.instance.status == *status)
+    }
+}
+
+impl PartialEq for Record {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.instance == other.instance
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Record({}, {:016x})", self.id, self.hash)
+    }
+}
+
+fn invalid(instance: &Instance, what: &str) -> bowline_core::Error {
+    registry_error::invalid_instance().with_message(format!("instance `{}` {what}", instance.id))
+}
+
+fn check(instance: &Instance, limits: &Limits) -> Result<()> {
+    if Tenant::new(&instance.tenant).is_none() {
+        let what = format!("has the tenant `{}`; use up to 63 of a-z, 0-9 and `-`", instance.tenant);
+        return Err(invalid(instance, &what));
+    }
+    let most = limits.endpoints;
+    if instance.endpoints.len() > most {
+        let what = format!("has {} endpoints; at most {most}", instance.endpoints.len());
+        return Err(invalid(instance, &what));
+    }
+    for endpoint in &instance.endpoints {
+        endpoint
+            .parse::<Endpoint>()
+            .map_err(|e| invalid(instance, &format!("is malformed: {}", e.message())).with_source(e))?;
+    }
+    let most = limits.metadata_entries;
+    if instance.metadata.len() > most {
+        let what = format!("has {} entries of metadata; at most {most}", instance.metadata.len());
+        return Err(invalid(instance, &what));
+    }
+    Ok(())
+}
+
+/// A hash that is the same on every node and in every build, and the encoded size.
+fn fingerprint(instance: &Instance) -> (u64, usize) {
+    // A map has no order when encoded; without it the encoding is canonical, fields this node does not know included.
+    let mut rest = instance.clone();
+    let metadata = std::mem::take(&mut rest.metadata);
+    let mut hash = Fnv::default();
+    let rest = encoded(&rest);
+    hash.write(&rest);
+    let mut metadata: Vec<_> = metadata.iter().collect();
+    metadata.sort();
+    let mut size = rest.len();
+    for (key, value) in metadata {
+        hash.write(key.as_bytes());
+        hash.write(value.as_bytes());
+        size += key.len() + value.len() + 8;
+    }
+    (hash.finish(), size)
+}
+
+fn encoded<M: Message>(message: &M) -> Vec<u8> {
+    message.encode_to_vec()
+}
+
+/// FNV-1a over parts, each with its length, and a finaliser (that of SplitMix64), because the hashes are summed.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn write(&mut self, part: &[u8]) {
+        for byte in (part.len() as u64).to_le_bytes().iter().chain(part) {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instance() -> Instance {
+        let metadata = (0..9).map(|n| (format!("k{n}"), format!("v{n}"))).collect();
+        Instance { id: "a".into(), service: "s".into(), metadata, ..Default::default() }
+    }
+
+    #[test]
+    fn the_hash_depends_on_content_and_not_on_the_order_of_metadata() {
+        let hash = |i: Instance| Record::new(i, &Limits::default()).unwrap().hash();
+        let first = hash(instance());
+        for _ in 0..20 {
+            // Each map has a seed, and so an order, of its own.
+            assert_eq!(hash(instance()), first);
+        }
+        let mut swapped = instance();
+        swapped.metadata.insert("k1".into(), "v2".into());
+        swapped.metadata.insert("k2".into(), "v1".into());
+        assert_ne!(hash(swapped), first);
+        assert_ne!(hash(Instance { weight: Some(0), ..instance() }), first);
+    }
+
+    #[test]
+    fn what_is_malformed_or_too_large_is_refused_with_its_name() {
+        let limits = Limits { instance_bytes: 1_000, endpoints: 1, metadata_entries: 9, ..Limits::default() };
+        let refused = |change: &dyn Fn(&mut Instance)| {
+            let mut instance = instance();
+            change(&mut instance);
+            let error = Record::new(instance, &limits).unwrap_err();
+            assert!(error.is_invalid());
+            error.message().to_owned()
+        };
+        assert!(refused(&|i| i.id = "a b".into()).contains("is no instance id"));
+        assert!(refused(&|i| i.tenant = "Not One".into()).contains("tenant"));
+        assert!(refused(&|i| i.endpoints = vec!["nowhere".into()]).contains("use http://HOST:PORT"));
+        assert!(
+            refused(&|i| i.endpoints = vec!["a:1".into(), "a:2".into()]).contains("2 endpoints; at most 1")
+        );
+        assert!(refused(&|i| i.version = "x".repeat(2_000)).contains("bytes; at most 1000"));
+        assert!(refused(&|i| _ = i.metadata.insert("k".into(), "v".into())).contains("10 entries"));
+    }
+}

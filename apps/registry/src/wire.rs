@@ -1,0 +1,148 @@
+//! From what the store says to what goes over the wire.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bowline_core::Result;
+use bowline_registry_bowline::api::bowline::registry::v1::watch_response::Event;
+use bowline_registry_bowline::api::bowline::registry::v1::{
+    Delta, Entry, GetServiceResponse, Removal, RemovalReason, ServiceSummary, SnapshotPart, Synced,
+    WatchResponse, registry_error,
+};
+use bowline_rpc::codegen::buffa_types::google::protobuf;
+
+use crate::store::{Changes, List, Record, Summary};
+
+/// The most bytes of entries in one message, about: a quarter of the limit that gRPC's implementations share.
+const PART_BYTES: usize = 1024 * 1024;
+
+fn entry(record: &Record) -> Entry {
+    Entry { instance: record.instance().clone().into(), hash: record.hash(), ..Default::default() }
+}
+
+fn removals<'a>(removed: impl IntoIterator<Item = &'a (Arc<str>, RemovalReason)>) -> Vec<Removal> {
+    removed
+        .into_iter()
+        .map(|(id, reason)| Removal { id: id.to_string(), reason: (*reason).into(), ..Default::default() })
+        .collect()
+}
+
+/// A whole list on its way to a watcher, part by part: only one part is in memory at a time.
+pub(crate) struct Parts {
+    list: Arc<List>,
+    next: usize,
+    first: bool,
+    with_removed: bool,
+}
+
+impl Parts {
+    /// `with_removed` tells the watcher also who went of late.
+    pub(crate) fn new(list: Arc<List>, with_removed: bool) -> Self {
+        Self { list, next: 0, first: true, with_removed }
+    }
+
+    /// The next part; `None` once all are sent. There is at least one.
+    pub(crate) fn next(&mut self) -> Option<SnapshotPart> {
+        if !self.first && self.next >= self.list.records.len() {
+            return None;
+        }
+        let mut part = SnapshotPart { first: self.first, ..Default::default() };
+        if self.first && self.with_removed {
+            part.removed = removals(&self.list.removed);
+        }
+        let mut bytes = 0;
+        while bytes < PART_BYTES
+            && let Some(record) = self.list.records.get(self.next)
+        {
+            part.entries.push(entry(record));
+            bytes += record.size();
+            self.next += 1;
+        }
+        self.first = false;
+        Some(part)
+    }
+
+    /// The list.
+    pub(crate) fn list(&self) -> &List {
+        &self.list
+    }
+}
+
+/// A response about a list or a part of it.
+pub(crate) fn of_list(service: &str, epoch: u64, list: &List, event: Event) -> WatchResponse {
+    WatchResponse {
+        service: service.into(),
+        epoch,
+        revision: list.revision,
+        digest: list.digest,
+        empty: list.empty.into(),
+        event: Some(event),
+        ..Default::default()
+    }
+}
+
+/// Changes as a response. `None` if they are too large for one: then the whole list goes, in parts.
+pub(crate) fn delta(service: &str, epoch: u64, changes: &Changes) -> Option<WatchResponse> {
+    if changes.upserted.iter().map(|r| r.size()).sum::<usize>() > PART_BYTES {
+        return None;
+    }
+    let delta = Delta {
+        from_revision: changes.from_revision,
+        upserted: changes.upserted.iter().map(|r| entry(r)).collect(),
+        removed: removals(&changes.removed),
+        ..Default::default()
+    };
+    Some(WatchResponse {
+        service: service.into(),
+        epoch,
+        revision: changes.revision,
+        digest: changes.digest,
+        empty: changes.empty.into(),
+        event: Some(Event::Delta(Box::new(delta))),
+        ..Default::default()
+    })
+}
+
+/// SYNCED.
+pub(crate) fn synced(settling: bool) -> Event {
+    Event::Synced(Box::new(Synced { settling, ..Default::default() }))
+}
+
+/// A sign of life.
+pub(crate) fn heartbeat(epoch: u64) -> WatchResponse {
+    WatchResponse { epoch, ..Default::default() }
+}
+
+/// A list as the answer to who polls.
+pub(crate) fn answer(epoch: u64, list: &List) -> GetServiceResponse {
+    GetServiceResponse {
+        epoch,
+        revision: list.revision,
+        digest: list.digest,
+        empty: list.empty.into(),
+        entries: list.records.iter().map(|r| entry(r)).collect(),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn summary(summary: &Summary) -> ServiceSummary {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    ServiceSummary {
+        service: summary.key.service().into(),
+        instances: count(summary.instances),
+        up: count(summary.up),
+        revision: summary.revision,
+        ..Default::default()
+    }
+}
+
+/// A duration that was sent, if one was.
+pub(crate) fn duration(sent: Option<&protobuf::Duration>, what: &str) -> Result<Option<Duration>> {
+    let convert = |d: &protobuf::Duration| {
+        Duration::try_from(d.clone()).map_err(|e| {
+            let message = format!("`{what}` is no usable duration: {e}; write it like 30s");
+            registry_error::invalid_request().with_message(message)
+        })
+    };
+    sent.map(convert).transpose()
+}

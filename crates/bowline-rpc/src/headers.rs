@@ -1,0 +1,27 @@
+//! The headers that bowline reads and writes, by name; and the one status that several places read.
+
+use bowline_core::Code;
+use http::{HeaderMap, HeaderName};
+
+/// gRPC's status, a number.
+pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// The time a gRPC caller gives: up to 8 digits and a unit.
+pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// The time a Connect caller gives, in milliseconds.
+pub const CONNECT_TIMEOUT: HeaderName = HeaderName::from_static("connect-timeout-ms");
+/// Says that a request speaks Connect.
+pub const CONNECT_VERSION: HeaderName = HeaderName::from_static("connect-protocol-version");
+/// The time a REST caller gives, in milliseconds: Envoy's name.
+pub const REST_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+/// The request's id.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The tenant's name.
+pub const TENANT: HeaderName = HeaderName::from_static("x-md-global-tenant");
+
+/// The gRPC status in headers or trailers. The outer option is `None` where there is none; the inner one for success.
+pub fn grpc_status(headers: &HeaderMap) -> Option<Option<Code>> {
+    match headers.get(GRPC_STATUS)?.as_bytes() {
+        b"0" => Some(None),
+        text => Some(Code::from_number(std::str::from_utf8(text).ok()?.parse().ok()?)),
+    }
+}
