@@ -8,8 +8,8 @@ use shop_api::catalog::v1::{catalog_error, catalog_service};
 use shop_api::inventory::v1::{GetStockRequest, inventory_error, inventory_service};
 use shop_api::order::v1::order::State;
 use shop_api::order::v1::{
-    CancelOrderRequest, GetOrderRequest, LineRequest, ListOrdersRequest, Order, PlaceOrderRequest, order_error,
-    order_service,
+    CancelOrderRequest, GetOrderRequest, LineRequest, ListOrdersRequest, Order, PlaceOrderRequest,
+    order_error, order_service,
 };
 use shop_common::DatabaseConfig;
 use shop_order::Clients;
@@ -52,8 +52,11 @@ async fn start() -> Running {
 
 impl Running {
     async fn place(&self, key: &str, lines: &[(&str, i64)]) -> Result<Order> {
-        let line =
-            |(id, quantity): &(&str, i64)| LineRequest { item_id: (*id).into(), quantity: *quantity, ..Default::default() };
+        let line = |(id, quantity): &(&str, i64)| LineRequest {
+            item_id: (*id).into(),
+            quantity: *quantity,
+            ..Default::default()
+        };
         let request = PlaceOrderRequest {
             customer_id: "ada".into(),
             idempotency_key: key.into(),
@@ -87,7 +90,8 @@ async fn an_order_has_the_catalogs_prices_and_the_inventorys_goods() {
 async fn identical_requests_at_once_are_one_order() {
     let shop = start().await;
     let lines = [("item-0001", 3)];
-    let (a, b, c) = tokio::join!(shop.place("k1", &lines), shop.place("k1", &lines), shop.place("k1", &lines));
+    let (a, b, c) =
+        tokio::join!(shop.place("k1", &lines), shop.place("k1", &lines), shop.place("k1", &lines));
     let (a, b, c) = (a.unwrap(), b.unwrap(), c.unwrap());
     assert_eq!((&a, &b), (&b, &c));
     assert_eq!(shop.stock("item-0001").await, (534, 0));
@@ -97,7 +101,10 @@ async fn identical_requests_at_once_are_one_order() {
 async fn what_is_wrong_comes_through_as_whoever_found_it_said_it() {
     let (cx, shop) = (Context::background(), start().await);
     let error = shop.place("k1", &[("item-0001", 1), ("item-0404", 1)]).await.unwrap_err();
-    assert!(inventory_error::is_out_of_stock(&error) && error.metadata()["item_id"] == "item-0404", "{error:?}");
+    assert!(
+        inventory_error::is_out_of_stock(&error) && error.metadata()["item_id"] == "item-0404",
+        "{error:?}"
+    );
     let error = shop.place("k2", &[("ITEM", 1)]).await.unwrap_err();
     assert!(catalog_error::is_invalid_item_id(&error), "{error:?}");
     let error = shop.place("k3", &[("item-9999", 1)]).await.unwrap_err();
