@@ -9,9 +9,9 @@ use bowline_core::Instant;
 /// How fast the memory of a latency fades: 10 s, as in Finagle's and tower's peak EWMA.
 pub const TAU: Duration = Duration::from_secs(10);
 
-/// What an instance costs before anything is known of it: enough that one measured as fast is preferred, and not so much that
-/// a new one is never tried. 5 ms.
-const UNKNOWN: f64 = 0.005;
+/// What each further request costs on an instance of which nothing is known while its first is under way: 1 s. The first
+/// costs nothing, so that every instance is tried; a herd is kept off until there is an answer. (As in Finagle.)
+const UNKNOWN: f64 = 1.0;
 
 /// How much worse than its memory a failure counts. Failing is fast, and a fast instance attracts traffic: without a
 /// penalty the broken one would get the most.
@@ -48,17 +48,20 @@ impl Load {
         self.pending.load(Ordering::Relaxed)
     }
 
-    /// The latency to expect, in seconds.
+    /// The latency to expect, in seconds; 0 while nothing is known.
     pub fn latency(&self, now: Instant) -> f64 {
         match *self.average.lock().unwrap_or_else(PoisonError::into_inner) {
-            None => UNKNOWN,
+            None => 0.0,
             Some(average) => average.decayed(now).max(f64::MIN_POSITIVE),
         }
     }
 
     /// What one more request would cost: latency × (pending + 1).
     pub fn cost(&self, now: Instant) -> f64 {
-        self.latency(now) * (f64::from(self.pending()) + 1.0)
+        match (self.latency(now), f64::from(self.pending())) {
+            (latency, pending) if latency > 0.0 => latency * (pending + 1.0),
+            (_, pending) => UNKNOWN * pending,
+        }
     }
 
     /// A request begins. It counts until the guard is told how it ended, or dropped.
@@ -140,6 +143,15 @@ mod tests {
         good.begin().answered(Duration::from_millis(20), clock.now());
         bad.begin().failed(Duration::from_micros(50), clock.now());
         assert!(bad.cost(clock.now()) > good.cost(clock.now()));
+    }
+
+    #[test]
+    fn an_unknown_instance_is_tried_once_before_it_is_flooded() {
+        let (known, new, clock) = (Arc::new(Load::new()), Arc::new(Load::new()), ManualClock::new());
+        known.begin().answered(Duration::from_micros(300), clock.now());
+        assert!(new.cost(clock.now()) < known.cost(clock.now()));
+        let _first = new.begin();
+        assert!(new.cost(clock.now()) > known.cost(clock.now()));
     }
 
     #[test]

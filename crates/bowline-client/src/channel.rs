@@ -157,9 +157,9 @@ impl Channel {
             cx
         };
         write_context(request.headers_mut(), &cx);
-        match cx.run(self.attempts(&cx, request)).await {
-            Ok(Ok(answer)) => Ok(answer.watched(measured, started)),
-            Ok(Err(error)) | Err(error) => {
+        match self.attempts(&cx, Box::new(request)).await {
+            Ok(answer) => Ok(answer.watched(measured, started)),
+            Err(error) => {
                 measured.end(Some(error.code()), started.elapsed());
                 Err(error)
             }
@@ -167,7 +167,7 @@ impl Channel {
     }
 
     /// Sends the request until a server has it for certain, or there is nowhere left to send it.
-    async fn attempts(&self, cx: &Context, request: Request<Body>) -> Result<Answer> {
+    async fn attempts(&self, cx: &Context, request: Box<Request<Body>>) -> Result<Answer> {
         let nodes = match self.0.nodes.current() {
             Some(nodes) => nodes,
             None => Box::pin(self.0.nodes.get(cx, &self.0.shared)).await?,
@@ -202,7 +202,7 @@ impl Channel {
             let (load, sent_at) = (node.link.load.begin(), Instant::now());
             match place.send(request).await {
                 Ok(response) => return Ok(Answer { response, place, load, sent_at }),
-                Err(Failure::Unsent(request, error)) => (next, last) = (Some(*request), Some(error)),
+                Err(Failure::Unsent(request, error)) => (next, last) = (Some(request), Some(error)),
                 Err(Failure::Refused(error)) => (next, last) = (copy, Some(error)),
                 Err(Failure::Broken(error)) => {
                     let now = Instant::now();
@@ -231,14 +231,14 @@ fn prepare(request: &mut Request<Body>, cx: &Context, node: &Node) {
 }
 
 /// The request once more, if its body is in memory: for a server that refuses it after it was sent.
-fn copy_of(request: &Request<Body>) -> Option<Request<Body>> {
+fn copy_of(request: &Request<Body>) -> Option<Box<Request<Body>>> {
     let body = request.body().as_full()?;
     let mut copy = Request::new(Body::full(body));
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.version_mut() = request.version();
     *copy.headers_mut() = request.headers().clone();
-    Some(copy)
+    Some(Box::new(copy))
 }
 
 /// A response whose body is still to come.

@@ -165,9 +165,9 @@ impl Http2 {
 }
 
 impl Stream {
-    pub(crate) async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Failure> {
+    pub(crate) async fn send(&self, request: Box<Request<Body>>) -> Result<Response<Body>, Failure> {
         let mut sender = self.0.sender.clone();
-        match sender.try_send_request(request).await {
+        match sender.try_send_request(*request).await {
             Ok(response) => Ok(response.map(Body::from)),
             Err(failed) => Err(Failure::of(failed)),
         }
@@ -201,9 +201,9 @@ impl Http1 {
         self.sender.ready().await.is_ok()
     }
 
-    pub(crate) async fn send(&mut self, mut request: Request<Body>) -> Result<Response<Body>, Failure> {
+    pub(crate) async fn send(&mut self, mut request: Box<Request<Body>>) -> Result<Response<Body>, Failure> {
         origin_form(&mut request);
-        match self.sender.try_send_request(request).await {
+        match self.sender.try_send_request(*request).await {
             Ok(response) => Ok(response.map(Body::from)),
             Err(failed) => Err(Failure::of(failed)),
         }

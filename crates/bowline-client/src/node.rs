@@ -246,12 +246,12 @@ impl Drop for Waiting<'_> {
 
 impl Place {
     /// Sends the request; its body's end is the caller's to watch.
-    pub(crate) async fn send(&mut self, request: Request<Body>) -> Result<Response<Body>, Failure> {
+    pub(crate) async fn send(&mut self, request: Box<Request<Body>>) -> Result<Response<Body>, Failure> {
         match self {
             Self::Http2(stream) => stream.send(request).await,
             Self::Http1 { connection: Some(connection), .. } => connection.send(request).await,
             Self::Http1 { connection: None, .. } => {
-                Err(Failure::Unsent(Box::new(request), Error::internal("the connection was given back")))
+                Err(Failure::Unsent(request, Error::internal("the connection was given back")))
             }
         }
     }

@@ -10,12 +10,13 @@
 use std::any::{Any, TypeId};
 use std::fmt;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
+use tokio::time::Sleep;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use crate::{Error, Identity, Instant, Metadata, Operation, RequestId, Result, Tenant, TraceContext};
 
@@ -37,7 +38,8 @@ pub struct Context(Arc<Inner>);
 #[derive(Clone, Default)]
 struct Inner {
     deadline: Option<Instant>,
-    token: CancellationToken,
+    /// `None` where nothing can cancel: then nobody needs to listen.
+    token: Option<CancellationToken>,
     tenant: Tenant,
     request_id: Option<RequestId>,
     trace: Option<TraceContext>,
@@ -107,9 +109,10 @@ builder! {
 
 impl ContextBuilder {
     /// The context, at the root of a new tree, and what cancels it.
-    pub fn build(self) -> (Context, Canceller) {
-        let canceller = Canceller(self.0.token.clone());
-        (Context(Arc::new(self.0)), canceller)
+    pub fn build(mut self) -> (Context, Canceller) {
+        let token = CancellationToken::new();
+        self.0.token = Some(token.clone());
+        (Context(Arc::new(self.0)), Canceller(token))
     }
 }
 
@@ -150,9 +153,9 @@ impl Context {
 
     /// A child that can be cancelled on its own. Dropping the [`Canceller`] cancels it.
     pub fn with_cancel(&self) -> (Self, Canceller) {
-        let token = self.0.token.child_token();
+        let token = self.0.token.as_ref().map_or_else(CancellationToken::new, CancellationToken::child_token);
         let canceller = Canceller(token.clone());
-        (self.derive(|inner| inner.token = token), canceller)
+        (self.derive(|inner| inner.token = Some(token)), canceller)
     }
 
     /// The same values without deadline and cancellation: for work that must go on after the request that began it. Hand
@@ -161,7 +164,7 @@ impl Context {
     pub fn detached(&self) -> Self {
         self.derive(|inner| {
             inner.deadline = None;
-            inner.token = CancellationToken::new();
+            inner.token = None;
         })
     }
 
@@ -215,7 +218,7 @@ impl Context {
 
     /// Why it is done, if it is: `CANCELLED` or `DEADLINE_EXCEEDED`.
     pub fn error(&self) -> Option<Error> {
-        if self.0.token.is_cancelled() {
+        if self.is_canceled() {
             return Some(canceled());
         }
         self.0.deadline.filter(|d| *d <= Instant::now()).map(|_| too_late())
@@ -229,18 +232,15 @@ impl Context {
         self.error().map_or(Ok(()), Err)
     }
 
+    fn is_canceled(&self) -> bool {
+        self.0.token.as_ref().is_some_and(CancellationToken::is_cancelled)
+    }
+
     /// Waits until it is done and says why: `CANCELLED` or `DEADLINE_EXCEEDED`.
     pub async fn done(&self) -> Error {
-        match self.0.deadline {
-            None => {
-                self.0.token.cancelled().await;
-                canceled()
-            }
-            Some(deadline) => tokio::select! {
-                biased;
-                () = self.0.token.cancelled() => canceled(),
-                () = tokio::time::sleep_until(deadline) => too_late(),
-            },
+        match self.run(std::future::pending::<std::convert::Infallible>()).await {
+            Err(error) => error,
+            Ok(never) => match never {},
         }
     }
 
@@ -248,18 +248,8 @@ impl Context {
     ///
     /// # Errors
     /// `CANCELLED` or `DEADLINE_EXCEEDED` if the context was done first.
-    pub async fn run<F: Future>(&self, future: F) -> Result<F::Output> {
-        let mut future = pin!(future);
-        // Most futures finish in the first poll or two; only those that wait pay for a timer.
-        let first = std::future::poll_fn(|task| Poll::Ready(future.as_mut().poll(task))).await;
-        if let Poll::Ready(output) = first {
-            return Ok(output);
-        }
-        tokio::select! {
-            biased;
-            output = future => Ok(output),
-            error = self.done() => Err(error),
-        }
+    pub fn run<F: Future>(&self, future: F) -> Run<'_, F> {
+        Run { cx: self, future, waiting: false, canceled: None, sleep: None }
     }
 
     /// Whose request it is.
@@ -305,6 +295,54 @@ impl Context {
     }
 }
 
+pin_project_lite::pin_project! {
+    /// The future of [`Context::run`]. Written by hand, because it is part of every call and an `async fn` would hold its
+    /// argument twice.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Run<'a, F> {
+        cx: &'a Context,
+        #[pin]
+        future: F,
+        waiting: bool,
+        #[pin]
+        canceled: Option<WaitForCancellationFuture<'a>>,
+        #[pin]
+        sleep: Option<Sleep>,
+    }
+}
+
+impl<F: Future> Future for Run<'_, F> {
+    type Output = Result<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Poll::Ready(output) = this.future.poll(task) {
+            return Poll::Ready(Ok(output));
+        }
+        // Most futures end in their first polls; only those that wait pay for listening.
+        if !*this.waiting {
+            *this.waiting = true;
+            this.canceled.set(this.cx.0.token.as_ref().map(CancellationToken::cancelled));
+            this.sleep.set(this.cx.0.deadline.map(tokio::time::sleep_until));
+        }
+        if let Some(canceled_now) = this.canceled.as_pin_mut()
+            && canceled_now.poll(task).is_ready()
+        {
+            return Poll::Ready(Err(canceled()));
+        }
+        match this.sleep.as_pin_mut().map(|sleep| sleep.poll(task)) {
+            Some(Poll::Ready(())) => Poll::Ready(Err(too_late())),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+impl<F> fmt::Debug for Run<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run").field("cx", self.cx).finish_non_exhaustive()
+    }
+}
+
 fn canceled() -> Error {
     Error::canceled("the caller gave up")
 }
@@ -319,7 +357,7 @@ impl fmt::Debug for Context {
             .field("operation", &self.0.operation)
             .field("tenant", &self.0.tenant)
             .field("remaining", &self.remaining())
-            .field("canceled", &self.0.token.is_cancelled())
+            .field("canceled", &self.is_canceled())
             .finish_non_exhaustive()
     }
 }

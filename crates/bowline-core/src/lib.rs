@@ -21,7 +21,7 @@ mod trace;
 
 pub use clock::{Clock, Instant, ManualClock, SystemClock};
 pub use code::Code;
-pub use context::{Canceller, Context, ContextBuilder};
+pub use context::{Canceller, Context, ContextBuilder, Run};
 pub use endpoint::{Endpoint, Scheme};
 pub use error::{BoxError, Error, Result, WrapErr};
 pub use identity::Identity;

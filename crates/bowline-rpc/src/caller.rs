@@ -24,7 +24,7 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Carries requests to servers: where a client's pipeline begins.
 pub trait Transport: Send + Sync + 'static {
     /// Sends a request and answers with the response's head; its body follows. The request's URI names the method, the
-    /// transport chooses the server. A failure is one of the transport: what a server answers is a response.
+    /// transport chooses the server. Whoever calls this bounds it by the context, with [`Context::run`]. A failure is one of the transport: what a server answers is a response.
     fn send(
         &self,
         cx: Context,

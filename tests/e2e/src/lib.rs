@@ -1,0 +1,11 @@
+//! The reference shop as real processes on free ports, each application as often as a test wants.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "support of tests")]
+
+mod fleet;
+mod http_client;
+mod load;
+
+pub use fleet::{App, Fleet, Instance};
+pub use http_client::{Answer, Http};
+pub use load::{Load, Report};
