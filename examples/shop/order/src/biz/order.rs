@@ -12,7 +12,7 @@ use shop_common::Money;
 use super::Offer;
 
 const MAX_LINES: usize = 50;
-const MAX_QUANTITY: i64 = 1000;
+const MAX_QUANTITY: i64 = 1_000_000;
 
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
@@ -286,8 +286,8 @@ mod tests {
             &[][..],
             &[("a", 0)],
             &[("a", -1)],
-            &[("a", 1001)],
-            &[("a", 600), ("a", 401)],
+            &[("a", 1_000_001)],
+            &[("a", 600_000), ("a", 400_001)],
             &[("a", i64::MAX)],
         ] {
             assert!(order_error::is_invalid_order(&wanted(wrong).unwrap_err()), "{wrong:?}");

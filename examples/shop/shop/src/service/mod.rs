@@ -6,16 +6,15 @@ mod view;
 
 use bowline::prelude::*;
 use shop_api::catalog::v1 as catalog;
+use shop_api::interface::v1::{
+    Availability, CancelOrderRequest, GetAvailabilityRequest, GetHomeRequest, GetItemRequest,
+    GetOrderRequest, Home as HomeReply, ItemDetails, ListItemsReply, ListItemsRequest, Order,
+    PlaceOrderRequest, TraceReply, TraceRequest, shop_error, shop_service,
+};
 use shop_api::inventory::v1 as inventory;
 use shop_api::order::v1 as order;
 use shop_common::trace::Tracer;
 
-use crate::api::shop::common::v1::{TraceReply, TraceRequest};
-use crate::api::shop::interface::v1::{
-    Availability, CancelOrderRequest, GetAvailabilityRequest, GetHomeRequest, GetItemRequest,
-    GetOrderRequest, Home as HomeReply, ItemCard, ItemDetails, ListItemsReply, ListItemsRequest, Order,
-    OrderSummary, PlaceOrderRequest, shop_error, shop_service,
-};
 use crate::biz::Home;
 use crate::data::Backends;
 
@@ -37,20 +36,15 @@ impl ShopService {
     }
 }
 
-/// What views are made of what the services answer.
-fn all<T, V: From<T>>(found: Vec<T>) -> Vec<V> {
-    found.into_iter().map(V::from).collect()
-}
-
 impl shop_service::Service for ShopService {
     async fn get_home(&self, cx: &Context, req: GetHomeRequest) -> Result<HomeReply> {
         let customer = Some(req.customer_id).filter(|id| !id.is_empty());
         let page = self.home.page(cx, customer).await?;
         Ok(HomeReply {
             degraded: page.degraded(),
-            featured: all::<_, ItemCard>(page.featured.content()),
-            stock: all::<_, Availability>(page.stock.content()),
-            recent_orders: all::<_, OrderSummary>(page.recent_orders.content()),
+            featured: page.featured.content().into_iter().map(view::card).collect(),
+            stock: page.stock.content().into_iter().map(view::availability).collect(),
+            recent_orders: page.recent_orders.content().into_iter().map(view::summary).collect(),
             ..Default::default()
         })
     }
@@ -72,43 +66,47 @@ impl shop_service::Service for ShopService {
                 (page.items, page.next_page_token)
             }
         };
-        Ok(ListItemsReply { items: all(items), next_page_token, ..Default::default() })
+        Ok(ListItemsReply {
+            items: items.into_iter().map(view::card).collect(),
+            next_page_token,
+            ..Default::default()
+        })
     }
 
     async fn get_item(&self, cx: &Context, req: GetItemRequest) -> Result<ItemDetails> {
         let request = catalog::GetItemRequest { id: req.id, ..Default::default() };
-        Ok(self.backends.catalog.get_item(cx, request).await?.into())
+        Ok(view::details(self.backends.catalog.get_item(cx, request).await?))
     }
 
     async fn get_availability(&self, cx: &Context, req: GetAvailabilityRequest) -> Result<Availability> {
         let request = inventory::GetStockRequest { item_id: req.id, ..Default::default() };
-        Ok(self.backends.inventory.get_stock(cx, request).await?.into())
+        Ok(view::availability(self.backends.inventory.get_stock(cx, request).await?))
     }
 
     async fn place_order(&self, cx: &Context, req: PlaceOrderRequest) -> Result<Order> {
         let request = order::PlaceOrderRequest {
             customer_id: req.customer_id,
             idempotency_key: req.idempotency_key,
-            lines: all(req.lines),
+            lines: req.lines.into_iter().map(view::wanted).collect(),
             ..Default::default()
         };
-        Ok(self.backends.order.place_order(cx, request).await?.into())
+        Ok(view::order(self.backends.order.place_order(cx, request).await?))
     }
 
     async fn get_order(&self, cx: &Context, req: GetOrderRequest) -> Result<Order> {
         let request = order::GetOrderRequest { id: req.id, ..Default::default() };
-        Ok(self.backends.order.get_order(cx, request).await?.into())
+        Ok(view::order(self.backends.order.get_order(cx, request).await?))
     }
 
     async fn cancel_order(&self, cx: &Context, req: CancelOrderRequest) -> Result<Order> {
         let request = order::CancelOrderRequest { id: req.id, ..Default::default() };
-        Ok(self.backends.order.cancel_order(cx, request).await?.into())
+        Ok(view::order(self.backends.order.cancel_order(cx, request).await?))
     }
 
     async fn trace(&self, cx: &Context, req: TraceRequest) -> Result<TraceReply> {
         let hops = if req.hops.is_empty() { DEFAULT_ROUTE.map(str::to_owned).to_vec() } else { req.hops };
         let request =
             shop_api::common::v1::TraceRequest { hops, hold_millis: req.hold_millis, ..Default::default() };
-        Ok(self.tracer.trace(cx, request).await?.into())
+        Ok(view::trace(self.tracer.trace(cx, request).await?))
     }
 }
