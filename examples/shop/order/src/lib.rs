@@ -80,7 +80,7 @@ async fn settle_orders(cx: &Context, orders: &Orders, settle: &Settle) -> Result
     loop {
         cx.run(tokio::time::sleep(settle.every)).await?;
         if let Err(error) = orders.settle_all(cx, settle.after).await {
-            bowline::tracing::warn!(?error, "orders could not be settled; trying again later");
+            bowline::tracing::warn!(%error, "orders could not be settled; trying again later");
         }
     }
 }

@@ -122,7 +122,7 @@ impl<R: OrderRepository, P: Prices, S: Stock> Orders<R, P, S> {
             Ok(true) => drop(self.try_to_settle(&cx, abandoned).await),
             Ok(false) => {}
             Err(error) => {
-                tracing::warn!(order = %order.id, ?error, "an order could not be given up; it will be later")
+                tracing::warn!(order = %order.id, %error, "an order could not be given up; it will be later")
             }
         }
     }
@@ -217,7 +217,7 @@ impl<R: OrderRepository, P: Prices, S: Stock> Orders<R, P, S> {
         match self.settle(cx, order.clone()).await {
             Ok(settled) => settled,
             Err(error) => {
-                tracing::warn!(order = %order.id, ?error, "the inventory could not be told; it will be later");
+                tracing::warn!(order = %order.id, %error, "the inventory could not be told; it will be later");
                 order
             }
         }

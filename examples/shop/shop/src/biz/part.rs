@@ -29,7 +29,7 @@ impl<T: Default> Part<T> {
         match share.run(asking).await.flatten() {
             Ok(content) => Self { name, content: Some(content) },
             Err(error) => {
-                tracing::warn!(part = name, ?error, "a page goes without a part of it");
+                tracing::warn!(part = name, %error, "a page goes without a part of it");
                 Self { name, content: None }
             }
         }
