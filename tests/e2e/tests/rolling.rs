@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bowline::prelude::*;
 use bowline_tests_e2e::{App, Fleet, Load, Report};
-use shop_api::interface::v1::{GetHomeRequest, GetItemRequest, shop_service};
+use shop_interface::api::shop::interface::v1::{GetHomeRequest, GetItemRequest, shop_service};
 
 /// Requests a second.
 const RATE: u32 = 300;
@@ -26,7 +26,7 @@ fn load(fleet: &Fleet) -> Load {
                 Err(Error::unavailable(format!("without {}", home.degraded.join(", "))))
             };
         }
-        let id = (number % 400 + 1).to_string();
+        let id = format!("item-{:04}", number % 400 + 1);
         shop.get_item(&cx, GetItemRequest { id, ..Default::default() }).await.map(drop)
     })
 }

@@ -58,8 +58,7 @@ async fn the_shop_answers_in_every_protocol_and_fails_in_each_ones_form() {
 
     // An order, placed once in four protocols.
     let path = "/shop.interface.v1.ShopService/PlaceOrder";
-    let order =
-        json!({"customerId": "c-1", "idempotencyKey": "k-1", "lines": [{"itemId": "1", "quantity": "2"}]});
+    let order = json!({"customerId": "c-1", "idempotencyKey": "k-1", "lines": [{"itemId": "item-0001", "quantity": "2"}]});
     let json_type = [("content-type", "application/json")];
     let by_rest = rest.call("POST", "/v1/orders", &json_type, order.to_string()).await;
     assert_eq!(by_rest.status, 200, "{}", by_rest.text());
@@ -74,7 +73,7 @@ async fn the_shop_answers_in_every_protocol_and_fails_in_each_ones_form() {
     assert_eq!(home["recentOrders"].as_array().map(Vec::len), Some(1), "{home}");
 
     // The same error in each protocol's form: more than there is.
-    let order = json!({"customerId": "c-1", "idempotencyKey": "k-2", "lines": [{"itemId": "1", "quantity": "1000000"}]});
+    let order = json!({"customerId": "c-1", "idempotencyKey": "k-2", "lines": [{"itemId": "item-0001", "quantity": "1000"}]});
     let by_rest = rest.call("POST", "/v1/orders", &json_type, order.to_string()).await;
     let error = by_rest.json();
     assert_eq!(error["reason"], "OUT_OF_STOCK", "{error}");
