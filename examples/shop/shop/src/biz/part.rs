@@ -24,7 +24,9 @@ impl<T: Default> Part<T> {
         F: Future<Output = Result<T>>,
     {
         let share = share(cx, within);
-        match share.run(source(share.clone())).await.flatten() {
+        // Boxed, since a page holds several of them at a time.
+        let asking = Box::pin(source(share.clone()));
+        match share.run(asking).await.flatten() {
             Ok(content) => Self { name, content: Some(content) },
             Err(error) => {
                 tracing::warn!(part = name, ?error, "a page goes without a part of it");
