@@ -26,7 +26,6 @@ pub(crate) fn run(options: &Options) -> Result {
         step("lints", &mut cargo(lints))?;
         licences()?;
     }
-    step("build", &mut cargo(&["build", "--workspace", "--locked"]))?;
     step("tests", &mut cargo(&["test", "--workspace", "--locked", "--all-targets"]))?;
     step("doc tests", &mut cargo(&["test", "--workspace", "--locked", "--doc"]))
 }

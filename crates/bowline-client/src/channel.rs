@@ -41,6 +41,8 @@ struct Inner {
     nodes: Nodes,
     shared: Arc<Shared>,
     metrics: Measures,
+    /// What follows the target lives as long as the channel.
+    _resolver: Arc<Resolver>,
 }
 
 /// Metrics per operation, found by path.
@@ -106,7 +108,7 @@ impl ChannelBuilder {
         let nodes = Nodes::follow(watcher, &shared);
         let calls = self.calls.unwrap_or_else(|| CallMetrics::new(&Metrics::new(), Side::Client));
         let metrics = Measures { calls, operations: RwLock::default() };
-        Ok(Channel(Arc::new(Inner { target, nodes, shared, metrics })))
+        Ok(Channel(Arc::new(Inner { target, nodes, shared, metrics, _resolver: resolver })))
     }
 }
 

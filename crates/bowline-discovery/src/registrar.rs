@@ -11,11 +11,12 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Announces instances to a registry.
 pub trait Registrar: Send + Sync + 'static {
     /// Announces `instance` and keeps it announced, with retries inside and for ever, until the registration is closed or
-    /// dropped. `Ok` means that the registry has it now.
+    /// dropped. `Ok` means that the registry has it now, or that it cannot be reached and is asked again until it has: a
+    /// registry that is down keeps no service from starting.
     ///
     /// # Errors
-    /// When the registry refuses the instance (`INVALID_ARGUMENT`, `PERMISSION_DENIED`), or has not taken it before `cx`
-    /// was done (`UNAVAILABLE`, `DEADLINE_EXCEEDED`). Nothing stays registered then.
+    /// When the registry refuses the instance (`INVALID_ARGUMENT`, `PERMISSION_DENIED`), or `cx` was done before it was
+    /// taken and before that was given up for now (`UNAVAILABLE`, `DEADLINE_EXCEEDED`). Nothing stays registered then.
     fn register<'a>(
         &'a self,
         cx: &'a Context,

@@ -27,6 +27,8 @@ pub struct Options {
     pub ttl: Option<Duration>,
     /// How long one request to the registry may take, and one renewal, before it counts as failed. 5 s.
     pub attempt_timeout: Duration,
+    /// How long registering waits for a registry that cannot be reached before it goes on in the background. 3 s.
+    pub patience: Duration,
     /// After a failure the first attempt comes within this time; each further failure doubles it. 100 ms.
     pub backoff_first: Duration,
     /// The longest time between attempts, which go on for ever. 10 s.
@@ -47,6 +49,7 @@ impl Default for Options {
             env: String::new(),
             ttl: None,
             attempt_timeout: Duration::from_secs(5),
+            patience: Duration::from_secs(3),
             backoff_first: Duration::from_millis(100),
             backoff_max: Duration::from_secs(10),
             grace: Duration::from_secs(30),

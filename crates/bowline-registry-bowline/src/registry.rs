@@ -178,15 +178,25 @@ impl Registrar for BowlineRegistry {
                     async move { inner.keeper.run(&inner).await }
                 }));
             }
+            let patience = inner.options.patience;
             let holder = format!("{:016x}{:016x}", inner.rng.next_u64(), inner.rng.next_u64());
             let (wish, wishes) = watch::channel(Wish::Announced(Arc::new(instance.clone()), 1));
             let (status_sender, status) = watch::channel(Status::default());
             let agent = Agent { inner: Arc::clone(inner), wishes, status: status_sender, holder };
             owner.tasks.spawn(agent.run());
             let registered = Registered { instance, wish, status, updating: Mutex::new(1), _owner: owner };
-            if let Err(error) = registered.taken(cx, 1).await {
-                registered.wish.send_replace(Wish::Gone);
-                return Err(error);
+            let patience = cx.with_timeout(patience);
+            match registered.taken(&patience, 1).await {
+                Ok(()) => {}
+                // A registry that is down must not keep a service from starting: whoever knows its address can use it, and
+                // it is announced as soon as the registry is back.
+                Err(error) if cx.error().is_none() && (error.is_timeout() || error.is_temporary()) => {
+                    tracing::warn!(%error, instance = %registered.instance.id, "not registered yet; trying on");
+                }
+                Err(error) => {
+                    registered.wish.send_replace(Wish::Gone);
+                    return Err(error);
+                }
             }
             Ok(Box::new(registered) as Box<_>)
         })

@@ -83,9 +83,14 @@ fn build() {
     BUILT.call_once(|| {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.args(["build", "--quiet", "--locked"]).current_dir(root());
-        for package in
-            ["bowline-registry", "bowline-gateway", "shop-catalog", "shop-inventory", "shop-order", "shop-interface"]
-        {
+        for package in [
+            "bowline-registry",
+            "bowline-gateway",
+            "shop-catalog",
+            "shop-inventory",
+            "shop-order",
+            "shop-interface",
+        ] {
             cargo.args(["--package", package]);
         }
         if programs().ends_with("release") {
@@ -110,11 +115,8 @@ impl Instance {
 
     /// Starts the process without waiting for it.
     pub fn start(&mut self) {
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.directory.join("log"))
-            .unwrap();
+        let log =
+            std::fs::OpenOptions::new().create(true).append(true).open(self.directory.join("log")).unwrap();
         let prefix = self.app.name().to_uppercase();
         let mut command = Command::new(programs().join(self.app.binary()));
         command

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bowline::prelude::*;
 use bowline_tests_e2e::{App, Fleet, Load, Report};
-use shop_api::interface::v1::{GetHomeRequest, GetItemRequest, shop_service};
+use shop_interface::api::shop::interface::v1::{GetHomeRequest, GetItemRequest, shop_service};
 
 /// Requests a second.
 const RATE: u32 = 300;
@@ -17,14 +17,16 @@ fn load(fleet: &Fleet) -> Load {
     Load::start(&fleet.target(App::Gateway), RATE, |cx, caller, number| async move {
         let shop = shop_service::Client::new(caller);
         if number % HOME_EVERY == 0 {
-            let home = shop.get_home(&cx, GetHomeRequest { customer_id: "c-1".into(), ..Default::default() }).await?;
+            let home = shop
+                .get_home(&cx, GetHomeRequest { customer_id: "c-1".into(), ..Default::default() })
+                .await?;
             return if home.degraded.is_empty() {
                 Ok(())
             } else {
                 Err(Error::unavailable(format!("without {}", home.degraded.join(", "))))
             };
         }
-        let id = (number % 400 + 1).to_string();
+        let id = format!("item-{:04}", number % 400 + 1);
         shop.get_item(&cx, GetItemRequest { id, ..Default::default() }).await.map(drop)
     })
 }
@@ -59,7 +61,12 @@ async fn more(load: &Load, requests: usize) {
 
 #[track_caller]
 fn lossless(report: &Report, what: &str) {
-    println!("{what}: {} requests, {} failed, latest sent {:?} late", report.sent, report.sent - report.succeeded, report.behind);
+    println!(
+        "{what}: {} requests, {} failed, latest sent {:?} late",
+        report.sent,
+        report.sent - report.succeeded,
+        report.behind
+    );
     assert!(report.failures.is_empty(), "{what}: {:#?}", report.failures);
 }
 
@@ -97,7 +104,10 @@ async fn killing_an_instance_fails_only_what_was_in_flight_on_it() {
     more(&running, 900).await;
     let report = running.finish().await;
     let failed = report.sent - report.succeeded;
-    println!("kill -9: {} requests, {failed} failed, {in_flight} were in flight a moment before", report.sent);
+    println!(
+        "kill -9: {} requests, {failed} failed, {in_flight} were in flight a moment before",
+        report.sent
+    );
     // What is in flight when the signal arrives cannot be seen from outside; at this rate and this latency it is a handful.
     // Anything that is not about that would be a stream of failures: 450 requests a side went on after the kill.
     assert!(failed <= 20, "{:#?}", report.failures);

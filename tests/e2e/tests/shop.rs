@@ -58,7 +58,7 @@ async fn the_shop_answers_in_every_protocol_and_fails_in_each_ones_form() {
 
     // An order, placed once in four protocols.
     let path = "/shop.interface.v1.ShopService/PlaceOrder";
-    let order = json!({"customerId": "c-1", "idempotencyKey": "k-1", "lines": [{"itemId": "1", "quantity": "2"}]});
+    let order = json!({"customerId": "c-1", "idempotencyKey": "k-1", "lines": [{"itemId": "item-0001", "quantity": "2"}]});
     let json_type = [("content-type", "application/json")];
     let by_rest = rest.call("POST", "/v1/orders", &json_type, order.to_string()).await;
     assert_eq!(by_rest.status, 200, "{}", by_rest.text());
@@ -73,7 +73,7 @@ async fn the_shop_answers_in_every_protocol_and_fails_in_each_ones_form() {
     assert_eq!(home["recentOrders"].as_array().map(Vec::len), Some(1), "{home}");
 
     // The same error in each protocol's form: more than there is.
-    let order = json!({"customerId": "c-1", "idempotencyKey": "k-2", "lines": [{"itemId": "1", "quantity": "1000000"}]});
+    let order = json!({"customerId": "c-1", "idempotencyKey": "k-2", "lines": [{"itemId": "item-0001", "quantity": "1000"}]});
     let by_rest = rest.call("POST", "/v1/orders", &json_type, order.to_string()).await;
     let error = by_rest.json();
     assert_eq!(error["reason"], "OUT_OF_STOCK", "{error}");
@@ -82,9 +82,17 @@ async fn the_shop_answers_in_every_protocol_and_fails_in_each_ones_form() {
     assert_eq!(connect.json()["details"][0]["type"], "google.rpc.ErrorInfo");
     assert_eq!(connect.json()["message"], error["message"]);
     let grpc = http2.call("POST", path, &GRPC, envelope(&order)).await;
-    assert!(!["", "0"].contains(&grpc.header("grpc-status")) && !grpc.header("grpc-status-details-bin").is_empty());
+    assert!(
+        !["", "0"].contains(&grpc.header("grpc-status"))
+            && !grpc.header("grpc-status-details-bin").is_empty()
+    );
     let web = rest.call("POST", path, &GRPC_WEB, envelope(&order)).await;
-    assert!(web.text().contains(&format!("grpc-status: {}", grpc.header("grpc-status"))) || web.text().contains(&format!("grpc-status:{}", grpc.header("grpc-status"))), "{}", web.text());
+    assert!(
+        web.text().contains(&format!("grpc-status: {}", grpc.header("grpc-status")))
+            || web.text().contains(&format!("grpc-status:{}", grpc.header("grpc-status"))),
+        "{}",
+        web.text()
+    );
 }
 
 #[tokio::test]
@@ -101,19 +109,29 @@ async fn a_deadline_shrinks_from_hop_to_hop_and_a_callers_leaving_stops_the_last
     let answer = rest.call("GET", &format!("{path}0"), &deadline, "").await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let hops = answer.json()["hops"].clone();
-    let left: Vec<i64> =
-        hops.as_array().unwrap().iter().map(|hop| hop["remainingMillis"].as_str().unwrap().parse().unwrap()).collect();
+    let left: Vec<i64> = hops
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|hop| hop["remainingMillis"].as_str().unwrap().parse().unwrap())
+        .collect();
     println!("given 80 ms at the gateway, the hops had {left:?} ms left: {hops}");
     assert_eq!(left.len(), 3, "{hops}");
     assert!(left[0] <= 80 && left.windows(2).all(|pair| pair[1] <= pair[0]) && left[2] > 0, "{left:?}");
     let late = rest.call("GET", &format!("{path}60000"), &deadline, "").await;
-    assert_eq!((late.status, late.json()["reason"].as_str()), (504, Some("DEADLINE_EXCEEDED")), "{}", late.text());
+    assert_eq!(
+        (late.status, late.json()["reason"].as_str()),
+        (504, Some("DEADLINE_EXCEEDED")),
+        "{}",
+        late.text()
+    );
 
     // A caller that leaves: what it waited for three hops down stops.
     let last = fleet.one(App::Inventory);
     let holding = async || {
         let (_, page) = last.admin_page("/metrics").await.unwrap();
-        let line = page.lines().find(|line| line.starts_with("shop_trace_holding ")).unwrap_or("0 0").to_owned();
+        let line =
+            page.lines().find(|line| line.starts_with("shop_trace_holding ")).unwrap_or("0 0").to_owned();
         line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
     };
     let until = async |count: f64| {

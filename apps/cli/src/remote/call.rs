@@ -83,7 +83,10 @@ pub(crate) async fn call(args: CallArgs) -> Result<()> {
 async fn find(cx: &Context, args: &CallArgs, service: &str) -> Result<(Caller, Schema)> {
     if let Some(target) = &args.to {
         let resolver = Arc::new(Resolver::new().with_dns(Arc::new(Dns::system()?)));
-        return reflect(cx, target, resolver).await;
+        let is_address =
+            !target.contains("://") && !target.starts_with("unix:") && !target.starts_with("memory:");
+        let target = if is_address { format!("http://{target}") } else { target.clone() };
+        return reflect(cx, &target, resolver).await;
     }
     let resolver = args.registry.resolver()?;
     let registered = args.registry.list().await?;
