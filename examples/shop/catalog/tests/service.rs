@@ -37,7 +37,7 @@ fn get(id: &str) -> GetItemRequest {
 #[tokio::test]
 async fn an_item_has_its_texts_and_its_price() {
     let (cx, catalog) = (Context::background(), start().await);
-    let item = catalog.client.get_item(&cx, get("3")).await.unwrap();
+    let item = catalog.client.get_item(&cx, get("item-0003")).await.unwrap();
     assert_eq!((item.title.as_str(), item.language.as_str()), ("Τσαγιέρα «Αιγαίο»", "el"));
     assert_eq!((item.price.currency_code.as_str(), item.price.units), ("EUR", 2490));
 }
@@ -46,8 +46,8 @@ async fn an_item_has_its_texts_and_its_price() {
 async fn what_is_wrong_with_a_request_has_a_reason() {
     let (cx, catalog) = (Context::background(), start().await);
     let client = &catalog.client;
-    let error = client.get_item(&cx, get("9999")).await.unwrap_err();
-    assert!(catalog_error::is_item_not_found(&error) && error.metadata()["item_id"] == "9999");
+    let error = client.get_item(&cx, get("item-9999")).await.unwrap_err();
+    assert!(catalog_error::is_item_not_found(&error) && error.metadata()["item_id"] == "item-9999");
     let error = client.get_item(&cx, get("ITEM 1")).await.unwrap_err();
     assert!(catalog_error::is_invalid_item_id(&error) && error.is_invalid());
     let list = ListItemsRequest { page_size: -1, ..Default::default() };
@@ -104,16 +104,16 @@ async fn a_search_finds_titles_in_every_script() {
 #[tokio::test]
 async fn a_batch_answers_what_there_is() {
     let (cx, catalog) = (Context::background(), start().await);
-    let ids = ["520", "9999", "1"].map(String::from).to_vec();
+    let ids = ["item-0520", "item-9999", "item-0001"].map(String::from).to_vec();
     let request = BatchGetItemsRequest { ids, ..Default::default() };
     let reply = catalog.client.batch_get_items(&cx, request).await.unwrap();
-    assert_eq!(reply.items.iter().map(|i| i.id.as_str()).collect::<Vec<_>>(), ["520", "1"]);
+    assert_eq!(reply.items.iter().map(|i| i.id.as_str()).collect::<Vec<_>>(), ["item-0520", "item-0001"]);
 }
 
 #[tokio::test]
 async fn a_database_that_is_filled_stays_as_it_is() {
     let (cx, catalog) = (Context::background(), start().await);
-    let delete = sqlx::query("DELETE FROM items WHERE id <> '7'").execute(catalog.database.pool());
+    let delete = sqlx::query("DELETE FROM items WHERE id <> 'item-0007'").execute(catalog.database.pool());
     delete.await.unwrap();
     let config = DatabaseConfig::at(catalog.folder.path().join("catalog.db"));
     let _again = shop_catalog::data::open(&cx, &config).await.unwrap();

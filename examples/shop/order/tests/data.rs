@@ -19,7 +19,7 @@ fn customer() -> CustomerId {
 }
 
 fn order(key: &str, created_at: SystemTime) -> Order {
-    let item = ItemId::new("1").unwrap();
+    let item = ItemId::new("item-0001").unwrap();
     let wanted = Wanted::new([(item.clone(), 2)]).unwrap();
     let offer = Offer { item, title: "茶壶".into(), price: Money::new("EUR", 250).unwrap() };
     Order::pending(customer(), IdempotencyKey::new(key).unwrap(), &wanted, vec![offer], created_at).unwrap()

@@ -78,10 +78,10 @@ impl Running {
 #[tokio::test]
 async fn an_order_has_the_catalogs_prices_and_the_inventorys_goods() {
     let (cx, shop) = (Context::background(), start().await);
-    let order = shop.place("k1", &[("1", 2), ("4", 1)]).await.unwrap();
+    let order = shop.place("k1", &[("item-0001", 2), ("item-0004", 1)]).await.unwrap();
     assert_eq!((order.state, order.total.units), (State::PLACED.into(), 3 * 2490));
     assert_eq!(order.lines[1].title, "青山茶壶");
-    assert_eq!(shop.stock("1").await, (535, 0));
+    assert_eq!(shop.stock("item-0001").await, (535, 0));
     let request = GetOrderRequest { id: order.id.clone(), ..Default::default() };
     assert_eq!(shop.client.get_order(&cx, request).await.unwrap(), order);
     let request = ListOrdersRequest { customer_id: "ada".into(), ..Default::default() };
@@ -91,45 +91,48 @@ async fn an_order_has_the_catalogs_prices_and_the_inventorys_goods() {
 #[tokio::test]
 async fn identical_requests_at_once_are_one_order() {
     let shop = start().await;
-    let lines = [("1", 3)];
+    let lines = [("item-0001", 3)];
     let (a, b, c) =
         tokio::join!(shop.place("k1", &lines), shop.place("k1", &lines), shop.place("k1", &lines));
     let (a, b, c) = (a.unwrap(), b.unwrap(), c.unwrap());
     assert_eq!((&a, &b), (&b, &c));
-    assert_eq!(shop.stock("1").await, (534, 0));
+    assert_eq!(shop.stock("item-0001").await, (534, 0));
 }
 
 #[tokio::test]
 async fn what_is_wrong_comes_through_as_whoever_found_it_said_it() {
     let (cx, shop) = (Context::background(), start().await);
-    let error = shop.place("k1", &[("1", 1), ("404", 1)]).await.unwrap_err();
-    assert!(inventory_error::is_out_of_stock(&error) && error.metadata()["item_id"] == "404", "{error:?}");
+    let error = shop.place("k1", &[("item-0001", 1), ("item-0404", 1)]).await.unwrap_err();
+    assert!(
+        inventory_error::is_out_of_stock(&error) && error.metadata()["item_id"] == "item-0404",
+        "{error:?}"
+    );
     let error = shop.place("k2", &[("ITEM", 1)]).await.unwrap_err();
     assert!(catalog_error::is_invalid_item_id(&error), "{error:?}");
-    let error = shop.place("k3", &[("9999", 1)]).await.unwrap_err();
+    let error = shop.place("k3", &[("item-9999", 1)]).await.unwrap_err();
     assert!(order_error::is_item_not_sold(&error));
-    assert!(order_error::is_invalid_order(&shop.place("", &[("1", 1)]).await.unwrap_err()));
+    assert!(order_error::is_invalid_order(&shop.place("", &[("item-0001", 1)]).await.unwrap_err()));
     assert!(order_error::is_invalid_order(&shop.place("k4", &[]).await.unwrap_err()));
     let request = GetOrderRequest { id: "order-0".into(), ..Default::default() };
     assert!(order_error::is_order_not_found(&shop.client.get_order(&cx, request).await.unwrap_err()));
-    assert_eq!(shop.stock("1").await, (537, 0));
+    assert_eq!(shop.stock("item-0001").await, (537, 0));
 }
 
 #[tokio::test]
 async fn a_cancelled_order_gives_its_goods_back() {
     let (cx, shop) = (Context::background(), start().await);
-    let order = shop.place("k1", &[("1", 2)]).await.unwrap();
+    let order = shop.place("k1", &[("item-0001", 2)]).await.unwrap();
     let request = CancelOrderRequest { id: order.id, ..Default::default() };
     let cancelled = shop.client.cancel_order(&cx, request.clone()).await.unwrap();
     assert_eq!(cancelled.state, State::CANCELLED);
     assert_eq!(shop.client.cancel_order(&cx, request).await.unwrap(), cancelled);
-    assert_eq!(shop.stock("1").await, (537, 0));
+    assert_eq!(shop.stock("item-0001").await, (537, 0));
 }
 
 #[tokio::test]
 async fn without_its_backends_it_fails_for_a_while_and_says_so() {
     let shop = start().await;
     shop.servers[0].abort();
-    let error = shop.place("k1", &[("1", 1)]).await.unwrap_err();
+    let error = shop.place("k1", &[("item-0001", 1)]).await.unwrap_err();
     assert!(error.is_temporary(), "{error:?}");
 }

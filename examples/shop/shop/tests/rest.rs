@@ -37,12 +37,12 @@ async fn an_app_looks_around_and_buys() {
     let (status, items) =
         call(&shop_at, "GET", "/v1/items?page_size=1&query=%D1%87%D0%B0%D1%88%D0%BA%D0%B0", "").await;
     assert_eq!((status, &items["items"][0]["title"]), (200, &json!("Чашка «Север»")));
-    let (_, item) = call(&shop_at, "GET", "/v1/items/1", "").await;
+    let (_, item) = call(&shop_at, "GET", "/v1/items/item-0001", "").await;
     assert_eq!(item["price"], json!({"currencyCode": "EUR", "units": "2490"}));
-    let (_, availability) = call(&shop_at, "GET", "/v1/items/1:availability", "").await;
-    assert_eq!(availability, json!({"itemId": "1", "inStock": true, "left": "10"}));
+    let (_, availability) = call(&shop_at, "GET", "/v1/items/item-0001:availability", "").await;
+    assert_eq!(availability, json!({"itemId": "item-0001", "inStock": true, "left": "10"}));
 
-    let order = r#"{"customerId":"ada","idempotencyKey":"k1","lines":[{"itemId":"1","quantity":2}]}"#;
+    let order = r#"{"customerId":"ada","idempotencyKey":"k1","lines":[{"itemId":"item-0001","quantity":2}]}"#;
     let (status, placed) = call(&shop_at, "POST", "/v1/orders", order).await;
     assert_eq!(
         (status, &placed["state"], &placed["total"]["units"]),
@@ -62,13 +62,13 @@ async fn an_app_looks_around_and_buys() {
 async fn what_is_refused_has_a_status_and_a_reason() {
     let shop = Shop::start().await;
     let shop_at = shop.endpoint("shop");
-    let order = r#"{"customerId":"ada","idempotencyKey":"k1","lines":[{"itemId":"404","quantity":1}]}"#;
+    let order = r#"{"customerId":"ada","idempotencyKey":"k1","lines":[{"itemId":"item-0404","quantity":1}]}"#;
     let (status, error) = call(&shop_at, "POST", "/v1/orders", order).await;
     assert_eq!((status, &error["reason"]), (400, &json!("OUT_OF_STOCK")));
-    assert_eq!(error["metadata"]["item_id"], "404");
+    assert_eq!(error["metadata"]["item_id"], "item-0404");
     for (path, expected, reason) in [
-        ("/v1/items/9999", 404, "ITEM_NOT_FOUND"),
-        ("/v1/items/9999:availability", 404, "UNKNOWN_ITEM"),
+        ("/v1/items/item-9999", 404, "ITEM_NOT_FOUND"),
+        ("/v1/items/item-9999:availability", 404, "UNKNOWN_ITEM"),
         ("/v1/items?page_size=-1", 400, "INVALID_PAGE_SIZE"),
         ("/v1/orders/order-0", 404, "ORDER_NOT_FOUND"),
         ("/v1/trace?hops=shop", 400, "UNKNOWN_HOP"),
@@ -83,15 +83,15 @@ async fn the_services_behind_it_speak_rest_too() {
     let shop = Shop::start().await;
     let (catalog, inventory, order) =
         (shop.endpoint("catalog"), shop.endpoint("inventory"), shop.endpoint("order"));
-    let (status, item) = call(&catalog, "GET", "/v1/items/3", "").await;
+    let (status, item) = call(&catalog, "GET", "/v1/items/item-0003", "").await;
     assert_eq!((status, &item["language"]), (200, &json!("el")));
     let (_, found) = call(&catalog, "GET", "/v1/items:search?query=teapot", "").await;
     assert_eq!(found["items"].as_array().map(Vec::len), Some(4));
-    let (_, batch) = call(&catalog, "GET", "/v1/items:batchGet?ids=2&ids=1", "").await;
-    assert_eq!(batch["items"][0]["id"], "2");
-    let (_, stock) = call(&inventory, "GET", "/v1/stock/1", "").await;
-    assert_eq!(stock, json!({"itemId": "1", "available": "537"}));
-    let body = r#"{"reservationId":"r1","lines":[{"itemId":"1","quantity":"7"}]}"#;
+    let (_, batch) = call(&catalog, "GET", "/v1/items:batchGet?ids=item-0002&ids=item-0001", "").await;
+    assert_eq!(batch["items"][0]["id"], "item-0002");
+    let (_, stock) = call(&inventory, "GET", "/v1/stock/item-0001", "").await;
+    assert_eq!(stock, json!({"itemId": "item-0001", "available": "537"}));
+    let body = r#"{"reservationId":"r1","lines":[{"itemId":"item-0001","quantity":"7"}]}"#;
     let (_, held) = call(&inventory, "POST", "/v1/reservations", body).await;
     assert_eq!(held["state"], "HELD");
     let (_, released) = call(&inventory, "POST", "/v1/reservations/r1:release", "{}").await;

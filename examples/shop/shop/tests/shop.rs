@@ -9,17 +9,17 @@ use std::time::Duration;
 use bowline::prelude::*;
 use harness::{Shop, bounded, eventually, place};
 use shop_api::catalog::v1::catalog_error;
-use shop_api::interface::v1::{
+use shop_api::inventory::v1::inventory_error;
+use shop_api::order::v1::order_error;
+use shop_interface::api::shop::interface::v1::{
     CancelOrderRequest, GetAvailabilityRequest, GetItemRequest, GetOrderRequest, ListItemsRequest,
     TraceRequest, shop_error,
 };
-use shop_api::inventory::v1::inventory_error;
-use shop_api::order::v1::order_error;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_home_page_shows_items_stock_and_orders() {
     let shop = Shop::start().await;
-    let order = shop.place("k1", &[("1", 2)]).await.unwrap();
+    let order = shop.place("k1", &[("item-0001", 2)]).await.unwrap();
     let home = shop.home("ada").await.unwrap();
     assert_eq!(home.degraded, Vec::<String>::new());
     assert_eq!(
@@ -35,7 +35,7 @@ async fn the_home_page_shows_items_stock_and_orders() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_home_page_goes_without_what_is_down() {
     let shop = Shop::start().await;
-    shop.place("k1", &[("1", 2)]).await.unwrap();
+    shop.place("k1", &[("item-0001", 2)]).await.unwrap();
     shop.stop("inventory").await;
     let home = shop.home("ada").await.unwrap();
     assert_eq!((home.degraded, home.stock.len()), (vec!["stock".to_owned()], 0));
@@ -49,13 +49,16 @@ async fn the_home_page_goes_without_what_is_down() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_is_placed_once_for_identical_requests() {
     let shop = Shop::start().await;
-    let lines = [("1", 2), ("4", 1)];
+    let lines = [("item-0001", 2), ("item-0004", 1)];
     let (a, b) = tokio::join!(shop.place("k1", &lines), shop.place("k1", &lines));
     let (a, b, c) = (a.unwrap(), b.unwrap(), shop.place("k1", &lines).await.unwrap());
     assert_eq!((&a, &a), (&b, &c));
     assert_eq!((a.state.as_str(), a.total.units), ("PLACED", 3 * 2490));
-    assert_eq!((shop.stock("1").await, shop.home("ada").await.unwrap().recent_orders.len()), ((535, 0), 1));
-    let error = shop.place("k1", &[("1", 1)]).await.unwrap_err();
+    assert_eq!(
+        (shop.stock("item-0001").await, shop.home("ada").await.unwrap().recent_orders.len()),
+        ((535, 0), 1)
+    );
+    let error = shop.place("k1", &[("item-0001", 1)]).await.unwrap_err();
     assert!(order_error::is_idempotency_conflict(&error), "{error:?}");
     let get = GetOrderRequest { id: a.id.clone(), ..Default::default() };
     assert_eq!(shop.client.get_order(&Context::background(), get).await.unwrap(), a);
@@ -64,12 +67,15 @@ async fn an_order_is_placed_once_for_identical_requests() {
 #[tokio::test(flavor = "multi_thread")]
 async fn out_of_stock_comes_through_every_hop_as_the_inventory_said_it() {
     let shop = Shop::start().await;
-    let error = shop.place("k1", &[("1", 1), ("404", 1)]).await.unwrap_err();
+    let error = shop.place("k1", &[("item-0001", 1), ("item-0404", 1)]).await.unwrap_err();
     assert!(inventory_error::is_out_of_stock(&error), "{error:?}");
     assert_eq!((error.code(), error.reason()), (Code::FailedPrecondition, "OUT_OF_STOCK"));
-    assert_eq!((error.metadata()["item_id"].as_str(), error.metadata()["requested"].as_str()), ("404", "1"));
-    assert_eq!(error.message(), "1 of item 404 were asked for, 0 are available");
-    assert_eq!(shop.stock("1").await, (537, 0), "nothing was taken");
+    assert_eq!(
+        (error.metadata()["item_id"].as_str(), error.metadata()["requested"].as_str()),
+        ("item-0404", "1")
+    );
+    assert_eq!(error.message(), "1 of item item-0404 were asked for, 0 are available");
+    assert_eq!(shop.stock("item-0001").await, (537, 0), "nothing was taken");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,7 +87,7 @@ async fn what_is_sold_at_the_same_time_is_never_more_than_there_is() {
         let client = shop.client.clone();
         group.spawn(async move |cx| {
             // In either order, each wanted by all; every third is cancelled at once.
-            let lines = [("1", 20), ("2", 20)];
+            let lines = [("item-0001", 20), ("item-0002", 20)];
             let lines = if n % 2 == 0 { lines } else { [lines[1], lines[0]] };
             let placed = place(&client, &cx, &format!("k{n}"), &lines).await;
             match placed {
@@ -98,8 +104,8 @@ async fn what_is_sold_at_the_same_time_is_never_more_than_there_is() {
     }
     let sold: i64 = group.wait().await.unwrap().into_iter().sum();
     assert!(sold > 0);
-    assert_eq!(shop.stock("1").await, (537 - sold, 0));
-    assert_eq!(shop.stock("2").await, (574 - sold, 0));
+    assert_eq!(shop.stock("item-0001").await, (537 - sold, 0));
+    assert_eq!(shop.stock("item-0002").await, (574 - sold, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,16 +114,16 @@ async fn items_are_listed_searched_and_looked_at() {
     let (cx, client) = (Context::background(), &shop.client);
     let first =
         client.list_items(&cx, ListItemsRequest { page_size: 2, ..Default::default() }).await.unwrap();
-    assert_eq!((first.items.len(), first.next_page_token.as_str()), (2, "10"));
+    assert_eq!((first.items.len(), first.next_page_token.as_str()), (2, "item-0002"));
     let query = ListItemsRequest { query: "さくら".into(), ..Default::default() };
     assert_eq!(client.list_items(&cx, query.clone()).await.unwrap().items.len(), 13);
     let both = ListItemsRequest { category: "books".into(), ..query };
     assert!(shop_error::is_query_with_category(&client.list_items(&cx, both).await.unwrap_err()));
-    let item = GetItemRequest { id: "404".into(), ..Default::default() };
+    let item = GetItemRequest { id: "item-0404".into(), ..Default::default() };
     assert_eq!(client.get_item(&cx, item).await.unwrap().category, "garden");
-    let stock = GetAvailabilityRequest { id: "404".into(), ..Default::default() };
+    let stock = GetAvailabilityRequest { id: "item-0404".into(), ..Default::default() };
     assert!(!client.get_availability(&cx, stock).await.unwrap().in_stock);
-    let nothing = GetItemRequest { id: "9999".into(), ..Default::default() };
+    let nothing = GetItemRequest { id: "item-9999".into(), ..Default::default() };
     assert!(catalog_error::is_item_not_found(&client.get_item(&cx, nothing).await.unwrap_err()));
 }
 

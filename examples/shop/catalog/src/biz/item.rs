@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn an_id_is_short_and_plain() {
-        assert_eq!(ItemId::new("1").unwrap().as_str(), "1");
+        assert_eq!(ItemId::new("item-0001").unwrap().as_str(), "item-0001");
         for wrong in ["", "Item", "item 1", "東京", "a/b", &"x".repeat(65)] {
             assert!(catalog_error::is_invalid_item_id(&ItemId::new(wrong).unwrap_err()), "{wrong}");
         }

@@ -6,7 +6,7 @@ use shop_common::Money;
 use super::words::{LANGUAGES, PRODUCTS};
 use crate::biz::{Item, ItemId};
 
-/// 520 items, `1` to `520`, the same each time: every product, in every series, in ten languages and as many scripts. Neighbours differ in language, so that a page shows several.
+/// 520 items, `item-0001` to `item-0520`, the same each time: every product, in every series, in ten languages and as many scripts. Neighbours differ in language, so that a page shows several.
 ///
 /// # Errors
 /// If the words make no item, which its test rules out.
@@ -22,7 +22,7 @@ pub fn seed_items() -> Result<Vec<Item>> {
                 // Each series costs 15 % more than the one before.
                 let units = base_price * (100 + 15 * i64::try_from(series).unwrap_or(0)) / 100;
                 items.push(Item {
-                    id: ItemId::new((items.len() + 1).to_string())?,
+                    id: ItemId::new(format!("item-{:04}", items.len() + 1))?,
                     title: fill(language.title),
                     description: fill(language.description),
                     category: (*category).to_owned(),
@@ -45,7 +45,7 @@ mod tests {
     fn the_seed_is_large_and_the_same_each_time() {
         let items = seed_items().unwrap();
         assert_eq!((items.len(), seed_items().unwrap()), (520, items.clone()));
-        assert_eq!((items[0].id.as_str(), items[519].id.as_str()), ("1", "520"));
+        assert_eq!((items[0].id.as_str(), items[519].id.as_str()), ("item-0001", "item-0520"));
         assert_eq!(items[0].title, "Teapot “Aurora”");
         assert!(items.iter().all(|item| item.price.units() > 0));
     }

@@ -1,6 +1,6 @@
 //! What services answer (their DTO), as apps see it (ours).
 
-use shop_api::interface::v1::{
+use crate::api::shop::interface::v1::{
     Availability, Hop, ItemCard, ItemDetails, LineRequest, Money, Order, OrderLine, OrderSummary, TraceReply,
 };
 use shop_api::{catalog, common, inventory, order};

@@ -14,11 +14,13 @@ use bowline::prelude::*;
 use bowline::server::{Server, ServerOptions};
 use bowline::telemetry::Metrics;
 use shop_api::catalog::v1::catalog_service;
-use shop_api::interface::v1::{GetHomeRequest, Home, LineRequest, Order, PlaceOrderRequest, shop_service};
 use shop_api::inventory::v1::{GetStockRequest, inventory_service};
 use shop_api::order::v1::order_service;
 use shop_common::DatabaseConfig;
 use shop_interface::HomeConfig;
+use shop_interface::api::shop::interface::v1::{
+    GetHomeRequest, Home, LineRequest, Order, PlaceOrderRequest, shop_service,
+};
 use shop_interface::data::Backends;
 use shop_order::Clients;
 
@@ -84,7 +86,7 @@ impl Shop {
         shop.run("order", |app, server| app.server(server.mount(service)).own(database)).await;
 
         let home = HomeConfig {
-            featured: ["1", "4", "404"].map(String::from).to_vec(),
+            featured: ["item-0001", "item-0004", "item-0404"].map(String::from).to_vec(),
             featured_within: Duration::from_secs(5),
             stock_within: Duration::from_secs(5),
             recent_orders_within: Duration::from_secs(5),
