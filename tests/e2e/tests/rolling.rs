@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bowline::prelude::*;
 use bowline_tests_e2e::{App, Fleet, Load, Report};
-use shop_interface::api::shop::interface::v1::{GetHomeRequest, GetItemRequest, shop_service};
+use shop_api::interface::v1::{GetHomeRequest, GetItemRequest, shop_service};
 
 /// Requests a second.
 const RATE: u32 = 300;
