@@ -1,12 +1,18 @@
 //! Nothing is lost while processes come, go and die.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that tells its figures"
+)]
 
 use std::time::Duration;
 
 use bowline::prelude::*;
 use bowline_tests_e2e::{App, Fleet, Load, Report};
-use shop_interface::api::shop::interface::v1::{GetHomeRequest, GetItemRequest, shop_service};
+use shop_api::interface::v1::{GetHomeRequest, GetItemRequest, shop_service};
 
 /// Requests a second.
 const RATE: u32 = 300;

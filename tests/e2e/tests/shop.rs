@@ -1,6 +1,12 @@
 //! The shop through the gateway, in every protocol.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that tells its figures"
+)]
 
 use std::time::{Duration, Instant};
 
