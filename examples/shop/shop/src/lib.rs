@@ -9,23 +9,17 @@ mod config;
 pub mod data;
 pub mod service;
 
-/// The generated contract of the interface.
-pub mod api {
-    #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
-    bowline::include_api!();
-}
-
 use bowline::prelude::*;
 use bowline::rpc::ServiceDef;
 use bowline::telemetry::Metrics;
 use shop_api::catalog::v1::catalog_service;
+use shop_api::interface::v1::shop_service;
 use shop_api::inventory::v1::inventory_service;
 use shop_api::order::v1::order_service;
 use shop_common::trace::Tracer;
 
 pub use config::{BackendTargets, Config, HomeConfig};
 
-use api::shop::interface::v1::shop_service;
 use biz::Home;
 use data::Backends;
 use service::ShopService;

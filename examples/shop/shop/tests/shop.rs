@@ -9,12 +9,12 @@ use std::time::Duration;
 use bowline::prelude::*;
 use harness::{Shop, bounded, eventually, place};
 use shop_api::catalog::v1::catalog_error;
-use shop_api::inventory::v1::inventory_error;
-use shop_api::order::v1::order_error;
-use shop_interface::api::shop::interface::v1::{
+use shop_api::interface::v1::{
     CancelOrderRequest, GetAvailabilityRequest, GetItemRequest, GetOrderRequest, ListItemsRequest,
     TraceRequest, shop_error,
 };
+use shop_api::inventory::v1::inventory_error;
+use shop_api::order::v1::order_error;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_home_page_shows_items_stock_and_orders() {

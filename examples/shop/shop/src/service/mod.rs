@@ -6,15 +6,15 @@ mod view;
 
 use bowline::prelude::*;
 use shop_api::catalog::v1 as catalog;
-use shop_api::inventory::v1 as inventory;
-use shop_api::order::v1 as order;
-use shop_common::trace::Tracer;
-
-use crate::api::shop::interface::v1::{
+use shop_api::interface::v1::{
     Availability, CancelOrderRequest, GetAvailabilityRequest, GetHomeRequest, GetItemRequest,
     GetOrderRequest, Home as HomeReply, ItemDetails, ListItemsReply, ListItemsRequest, Order,
     PlaceOrderRequest, TraceReply, TraceRequest, shop_error, shop_service,
 };
+use shop_api::inventory::v1 as inventory;
+use shop_api::order::v1 as order;
+use shop_common::trace::Tracer;
+
 use crate::biz::Home;
 use crate::data::Backends;
 

@@ -1,10 +1,9 @@
 //! What services answer (their DTO), as apps see it (ours).
 
-use shop_api::{catalog, common, inventory, order};
-
-use crate::api::shop::interface::v1::{
+use shop_api::interface::v1::{
     Availability, Hop, ItemCard, ItemDetails, LineRequest, Money, Order, OrderLine, OrderSummary, TraceReply,
 };
+use shop_api::{catalog, common, inventory, order};
 
 /// What is left of an item is told up to here.
 const MOST_LEFT: i64 = 10;

@@ -14,13 +14,11 @@ use bowline::prelude::*;
 use bowline::server::{Server, ServerOptions};
 use bowline::telemetry::Metrics;
 use shop_api::catalog::v1::catalog_service;
+use shop_api::interface::v1::{GetHomeRequest, Home, LineRequest, Order, PlaceOrderRequest, shop_service};
 use shop_api::inventory::v1::{GetStockRequest, inventory_service};
 use shop_api::order::v1::order_service;
 use shop_common::DatabaseConfig;
 use shop_interface::HomeConfig;
-use shop_interface::api::shop::interface::v1::{
-    GetHomeRequest, Home, LineRequest, Order, PlaceOrderRequest, shop_service,
-};
 use shop_interface::data::Backends;
 use shop_order::Clients;
 
