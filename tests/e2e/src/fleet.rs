@@ -125,6 +125,8 @@ impl Instance {
             .env(format!("{prefix}__SERVICE__SERVER__LISTEN"), format!("127.0.0.1:{}", self.port))
             .env(format!("{prefix}__SERVICE__ADMIN__LISTEN"), format!("127.0.0.1:{}", self.admin))
             .env(format!("{prefix}__SERVICE__LIFECYCLE__PROPAGATION"), "500ms")
+            // A backtrace for every error would be most of what a debug build does under load.
+            .env_remove("RUST_BACKTRACE")
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);

@@ -59,7 +59,9 @@ impl Load {
                     report.behind = report.behind.max(behind);
                     match answer {
                         Ok(()) => report.succeeded += 1,
-                        Err(error) => *report.failures.entry(format!("{error:?}")).or_default() += 1,
+                        Err(error) => {
+                            *report.failures.entry(format!("{} {error}", error.reason())).or_default() += 1
+                        }
                     }
                 });
                 sent += 1;

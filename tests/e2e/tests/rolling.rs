@@ -14,6 +14,9 @@ use bowline::prelude::*;
 use bowline_tests_e2e::{App, Fleet, Load, Report};
 use shop_api::interface::v1::{GetHomeRequest, GetItemRequest, shop_service};
 
+/// Each test measures under load and needs the machine for itself.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// Requests a second.
 const RATE: u32 = 300;
 /// One home page, with its three services, among so many items.
@@ -78,6 +81,7 @@ fn lossless(report: &Report, what: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn restarting_every_process_three_times_loses_no_request_with_and_without_the_registry() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let mut fleet = fleet().await;
     let running = load(&fleet);
     more(&running, 300).await;
@@ -101,6 +105,7 @@ async fn restarting_every_process_three_times_loses_no_request_with_and_without_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killing_an_instance_fails_only_what_was_in_flight_on_it() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let mut fleet = fleet().await;
     let running = load(&fleet);
     more(&running, 600).await;

@@ -67,6 +67,9 @@ impl testing::Service for TestService {
     }
 
     async fn count(&self, _cx: &Context, req: CountRequest) -> Result<Streaming<Number>> {
+        if req.fail_after < 0 {
+            return Err(test_error::item_not_found());
+        }
         let numbers = Streaming::from_iter(1..=req.to);
         Ok(numbers.try_map(move |value| {
             if req.fail_after > 0 && value > req.fail_after {

@@ -85,6 +85,19 @@ async fn errors_keep_their_meaning() {
     assert!(error.is_temporary());
     assert_eq!(error.retry_after(), Some(Duration::from_millis(1500)));
 
+    let early = CountRequest { to: 9, fail_after: -1, ..Default::default() };
+    let (numbers, error) = match client.count(&cx, early).await {
+        Ok(stream) => collect(stream).await,
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    assert!(numbers.is_empty());
+    let error = error.unwrap();
+    assert_eq!(
+        error.reason(),
+        "ITEM_NOT_FOUND",
+        "a stream that fails before its first message keeps its reason: {error:?}"
+    );
+
     let count = CountRequest { to: 9, fail_after: 3, ..Default::default() };
     let (numbers, error) = collect(client.count(&cx, count).await.unwrap()).await;
     assert_eq!(numbers.len(), 3);
