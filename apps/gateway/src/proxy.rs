@@ -9,6 +9,7 @@ use bowline::server::{Fallback, PeerAddr};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Request, Uri, Version};
+use http_body::Body as _;
 
 use crate::table::{Answer, Entry, Table};
 
@@ -25,6 +26,9 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// The longest body that is kept until the service has answered: 64 KiB, an HTTP/2 stream's first window.
+const KEPT_BYTES: u64 = 64 * 1024;
 
 /// Passes requests on by a table that can be exchanged. A clone is the same proxy.
 #[derive(Clone, Debug)]
@@ -77,13 +81,25 @@ impl Fallback for Proxy {
         };
         Box::pin(async move {
             let cx = scope.cx.with_timeout(entry.timeout);
-            let outbound = outbound(request)?;
+            let outbound = outbound(cx.run(kept(request)).await??)?;
             let answer = entry.channel.send(cx.clone(), entry.operation.clone(), outbound);
             let mut response = cx.run(answer).await??;
             strip(response.headers_mut());
             Ok(response)
         })
     }
+}
+
+/// A short body of known length is read first. Then the request can be sent again when an instance that is leaving did not
+/// begin it (a GOAWAY that crossed it on the way), which a body that is passed through cannot.
+async fn kept(request: Request<Body>) -> Result<Request<Body>> {
+    let length = request.body().size_hint().exact();
+    if length.is_none_or(|length| length > KEPT_BYTES) {
+        return Ok(request);
+    }
+    let (parts, body) = request.into_parts();
+    let bytes = body.collect(KEPT_BYTES as usize).await?;
+    Ok(Request::from_parts(parts, Body::full(bytes)))
 }
 
 /// The request as it goes to the service: HTTP/2, without what belonged to the caller's connection.
