@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::chore::{Result, step};
 
 /// What the tests use, and a file that tells whether it is there.
-const NEEDED: &[(&str, &str)] = &[("curl", "/usr/bin/curl"), ("python3-pip", "/usr/bin/pip3")];
+const NEEDED: &[(&str, &str)] = &[("python3-pip", "/usr/bin/pip3")];
 
 /// Installs what is missing where that is possible, and says how otherwise.
 pub(crate) fn install() -> Result {

@@ -1,6 +1,6 @@
 //! The API as others see it: over HTTP with long polls, and over gRPC stream by stream.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests, not marked as tests
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, not marked as tests")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! After any sequence of events a watcher sees what the registry holds.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests, not marked as tests
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, not marked as tests")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! The registry behind a real server, its clients behind real channels: HTTP/2 with everything that comes with it.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests, not marked as tests
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, not marked as tests")]
 
 mod common;
 

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 struct HelloRequest {
     name: String,
     #[serde(default)]
-    #[allow(dead_code)]
+    #[allow(dead_code, reason = "read by the deserialiser only")]
     times: i32,
     #[serde(default)]
-    #[allow(dead_code)]
+    #[allow(dead_code, reason = "read by the deserialiser only")]
     tags: Vec<String>,
 }
 

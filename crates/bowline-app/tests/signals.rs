@@ -1,6 +1,6 @@
 //! Real signals to a real process: this test program, started again.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used)] // a test program throughout
+#![allow(clippy::unwrap_used, reason = "a test program throughout")]
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! Generated code compiles, whatever the protos: one crate, one `cargo check`.
 
-#![allow(clippy::unwrap_used)] // helpers of tests, not marked as tests
+#![allow(clippy::unwrap_used, reason = "helpers of tests, not marked as tests")]
 
 mod support;
 

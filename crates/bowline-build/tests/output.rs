@@ -1,5 +1,5 @@
 //! What is generated, looked at as syntax and as descriptors, without compiling it.
-#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests, not marked as tests
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, not marked as tests")]
 
 mod support;
 

@@ -152,17 +152,18 @@ impl Channel {
         mut request: Request<Body>,
     ) -> Result<Response<Body>> {
         let started = Instant::now();
-        let measured = self.0.metrics.of(&operation).start();
         let cx = if cx.deadline().is_none() && operation.kind() == MethodKind::Unary {
             cx.with_timeout(self.0.shared.options.default_timeout)
         } else {
             cx
         };
         write_context(request.headers_mut(), &cx);
+        let measured = Some(self.0.metrics.of(&operation).start());
+        let measuring = Measuring { measured, cx: cx.clone(), started };
         match self.attempts(&cx, Box::new(request)).await {
-            Ok(answer) => Ok(answer.watched(measured, started)),
+            Ok(answer) => Ok(answer.watched(measuring)),
             Err(error) => {
-                measured.end(Some(error.code()), started.elapsed());
+                measuring.end(Some(error.code()));
                 Err(error)
             }
         }
@@ -243,6 +244,38 @@ fn copy_of(request: &Request<Body>) -> Option<Box<Request<Body>>> {
     Some(Box::new(copy))
 }
 
+/// Measures a call. Dropped without a word it was given up: because its time was over, or because nobody waits any more.
+struct Measuring {
+    measured: Option<Measured>,
+    cx: Context,
+    started: Instant,
+}
+
+impl Measuring {
+    fn end(mut self, code: Option<Code>) {
+        self.record(code);
+    }
+
+    fn given_up(&self) -> Code {
+        self.cx.error().map_or(Code::Canceled, |error| error.code())
+    }
+
+    fn record(&mut self, code: Option<Code>) {
+        if let Some(measured) = self.measured.take() {
+            measured.end(code, self.started.elapsed());
+        }
+    }
+}
+
+impl Drop for Measuring {
+    fn drop(&mut self) {
+        if self.measured.is_some() {
+            let code = self.given_up();
+            self.record(Some(code));
+        }
+    }
+}
+
 /// A response whose body is still to come.
 struct Answer {
     response: Response<Body>,
@@ -253,7 +286,7 @@ struct Answer {
 
 impl Answer {
     /// The response, with everything that waits for its end tied to the end of its body.
-    fn watched(self, measured: Measured, started: Instant) -> Response<Body> {
+    fn watched(self, measuring: Measuring) -> Response<Body> {
         let Self { response, place, load, sent_at } = self;
         let head = grpc_status(response.headers()).unwrap_or_else(|| Code::from_http(response.status()));
         response.map(|body| {
@@ -261,7 +294,7 @@ impl Answer {
                 let code = match end {
                     End::Complete(trailers) => trailers.and_then(grpc_status).unwrap_or(head),
                     End::Failed(error) => Some(error.code()),
-                    End::Dropped => Some(Code::Canceled),
+                    End::Dropped => Some(measuring.given_up()),
                 };
                 let now = Instant::now();
                 match code {
@@ -272,7 +305,7 @@ impl Answer {
                     Some(Code::Canceled) => drop(load),
                     _ => load.answered(now - sent_at, now),
                 }
-                measured.end(code, now - started);
+                measuring.end(code);
                 drop(place);
             })
         })

@@ -94,7 +94,7 @@ fn load(overlay: &str, variables: &[(&str, &str)]) -> Result<Config> {
     loader(overlay, variables)?.load()
 }
 
-#[allow(clippy::unwrap_used)] // part of every test that calls it
+#[allow(clippy::unwrap_used, reason = "part of every test that calls it")]
 fn error(overlay: &str, variables: &[(&str, &str)]) -> String {
     let error = load(overlay, variables).unwrap_err();
     assert!(error.is_invalid() && error.reason() == "CONFIG_INVALID", "{error:?}");

@@ -1,5 +1,5 @@
 //! Names asked of a real name server, over UDP on this machine.
-#![allow(clippy::unwrap_used)] // a test program throughout
+#![allow(clippy::unwrap_used, reason = "a test program throughout")]
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;

@@ -7,14 +7,12 @@ use std::task::{Context as Task, Poll};
 
 use bowline_core::{Error, Operation, Result, WrapErr};
 use buffa_descriptor::DescriptorPool;
-use connectrpc::{
-    CodecFormat, ConnectRpcService, Dispatcher, Limits, MethodDescriptor, Payload, RequestContext,
-};
+use connectrpc::{ConnectRpcService, Limits};
 use http::header::HeaderValue;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 
-use crate::handler::Handler;
+use crate::handler::{Erased, Handler};
 use crate::protocol::Unresolved;
 use crate::rest::{Binding, Found, RestCall, Tree, respond};
 use crate::scope::{Outcome, Scope};
@@ -173,10 +171,10 @@ impl Route {
         body_limit: usize,
     ) -> Self {
         // An envelope is five bytes; compressed messages are bounded after inflation.
-        let limits = Limits::default()
-            .with_max_message_size(body_limit)
-            .with_max_request_body_size(if def.kind.client_streams() { usize::MAX } else { body_limit + 5 });
-        let rpc = ConnectRpcService::new(Erased(Arc::clone(&handler))).with_limits(limits);
+        let limits = Limits::default().with_max_message_size(body_limit).with_max_request_body_size(
+            if def.kind.client_streams() { usize::MAX } else { body_limit.saturating_add(5) },
+        );
+        let rpc = ConnectRpcService::new(Erased::new(Arc::clone(&handler), def.kind)).with_limits(limits);
         Self { index, operation: def.operation(), def, handler, rpc, bindings, body_limit }
     }
 
@@ -261,54 +259,5 @@ impl std::fmt::Debug for CallFuture {
 impl std::fmt::Debug for Route {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Route({})", self.operation)
-    }
-}
-
-/// A handler of any type, for connectrpc.
-struct Erased(Arc<dyn Handler>);
-
-impl Dispatcher for Erased {
-    fn lookup(&self, path: &str) -> Option<MethodDescriptor> {
-        self.0.lookup(path)
-    }
-
-    fn call_unary(
-        &self,
-        path: &str,
-        request: RequestContext,
-        payload: Payload,
-        format: CodecFormat,
-    ) -> connectrpc::dispatcher::UnaryResult {
-        self.0.call_unary(path, request, payload, format)
-    }
-
-    fn call_server_streaming(
-        &self,
-        path: &str,
-        request: RequestContext,
-        message: bytes::Bytes,
-        format: CodecFormat,
-    ) -> connectrpc::dispatcher::StreamingResult {
-        self.0.call_server_streaming(path, request, message, format)
-    }
-
-    fn call_client_streaming(
-        &self,
-        path: &str,
-        request: RequestContext,
-        messages: connectrpc::dispatcher::RequestStream,
-        format: CodecFormat,
-    ) -> connectrpc::dispatcher::UnaryResult {
-        self.0.call_client_streaming(path, request, messages, format)
-    }
-
-    fn call_bidi_streaming(
-        &self,
-        path: &str,
-        request: RequestContext,
-        messages: connectrpc::dispatcher::RequestStream,
-        format: CodecFormat,
-    ) -> connectrpc::dispatcher::StreamingResult {
-        self.0.call_bidi_streaming(path, request, messages, format)
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::Http;
+use bowline_tests_support::Http;
 
 /// An application of the shop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,9 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "support of tests")]
 
 mod fleet;
-mod http_client;
 mod load;
 
 pub use fleet::{App, Fleet, Instance};
-pub use http_client::{Answer, Http};
 pub use load::{Load, Report};

@@ -10,7 +10,8 @@
 
 use std::time::{Duration, Instant};
 
-use bowline_tests_e2e::{App, Fleet, Http};
+use bowline_tests_e2e::{App, Fleet};
+use bowline_tests_support::Http;
 use serde_json::{Value, json};
 
 const CONNECT: [(&str, &str); 2] = [("content-type", "application/json"), ("connect-protocol-version", "1")];

@@ -12,6 +12,7 @@ use bowline_core::{Context, Endpoint};
 use bowline_server::{Limits, Server, ServerOptions, Tls};
 use bowline_tests_protocols::api::testing::v1::{Everything, SleepRequest, testing};
 use bowline_tests_protocols::{Running, TestService, client};
+use bowline_tests_support::eventually;
 
 fn cx() -> Context {
     Context::background().with_timeout(Duration::from_secs(10))
@@ -20,15 +21,6 @@ fn cx() -> Context {
 fn target(endpoints: &[&Endpoint]) -> String {
     let list: Vec<_> = endpoints.iter().map(|endpoint| endpoint.authority()).collect();
     format!("static:///{}", list.join(","))
-}
-
-async fn eventually(condition: impl Fn() -> bool) {
-    let waited = tokio::time::timeout(Duration::from_secs(5), async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    });
-    waited.await.expect("the condition did not come true in 5 s");
 }
 
 #[tokio::test]
@@ -242,4 +234,18 @@ async fn metadata_and_tenant_travel_by_the_rules() {
     assert_eq!(seen["tenant"], "canary");
     assert_eq!((seen["x-md-global-color"].as_str(), seen["x-md-local-hop"].as_str()), ("blue", "1"));
     assert!(!seen.contains_key("grpc-timeout"), "the deadline is in the context: {seen:?}");
+}
+
+#[tokio::test]
+async fn a_call_whose_time_is_over_is_counted_as_that() {
+    let running = Running::start().unwrap();
+    let metrics = bowline_telemetry::Metrics::new();
+    let calls = bowline_telemetry::CallMetrics::new(&metrics, bowline_telemetry::Side::Client);
+    let channel =
+        bowline_client::Channel::builder(running.endpoint.to_string()).calls(calls).build().unwrap();
+    let client = testing::Client::new(channel.caller().unwrap());
+    let short = Context::background().with_timeout(Duration::from_millis(50));
+    let late = client.sleep(&short, SleepRequest { millis: 60_000, ..Default::default() }).await;
+    assert!(late.unwrap_err().is_timeout());
+    eventually(|| metrics.encode().unwrap().contains(r#"method="Sleep",code="DEADLINE_EXCEEDED"} 1"#)).await;
 }

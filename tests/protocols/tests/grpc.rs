@@ -9,6 +9,7 @@ use bowline_core::{Code, Context, Error};
 use bowline_rpc::Streaming;
 use bowline_tests_protocols::api::testing::v1::{CountRequest, Everything, FailRequest, SleepRequest};
 use bowline_tests_protocols::{Running, number};
+use bowline_tests_support::eventually;
 
 async fn collect<T>(mut stream: Streaming<T>) -> (Vec<T>, Option<Error>) {
     let mut all = Vec::new();
@@ -19,15 +20,6 @@ async fn collect<T>(mut stream: Streaming<T>) -> (Vec<T>, Option<Error>) {
             Err(error) => return (all, Some(error)),
         }
     }
-}
-
-async fn eventually(condition: impl Fn() -> bool) {
-    let waited = tokio::time::timeout(Duration::from_secs(5), async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    });
-    waited.await.expect("the condition did not come true in 5 s");
 }
 
 #[tokio::test]

@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
-mod http_client;
-
 use std::time::Duration;
 
 use bowline_server::{Limits, ServerOptions};
 use bowline_tests_protocols::Running;
-use http_client::Http;
+use bowline_tests_support::Http;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

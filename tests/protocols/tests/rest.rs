@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
-mod http_client;
-
 use bowline_tests_protocols::Running;
-use http_client::{Answer, Http};
+use bowline_tests_support::{Answer, Http};
 use serde_json::{Value, json};
 
 struct Rest {

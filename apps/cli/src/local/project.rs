@@ -33,7 +33,6 @@ pub(crate) struct Project {
     pub(crate) name: String,
     pub(crate) state: PathBuf,
     pub(crate) build: Vec<String>,
-    pub(crate) release: bool,
     pub(crate) apps: Vec<App>,
 }
 
@@ -144,7 +143,6 @@ impl Project {
             root,
             name: project.name,
             build: project.build,
-            release: false,
             apps: app,
         })
     }
@@ -153,8 +151,7 @@ impl Project {
     pub(crate) fn program(&self, app: &App) -> PathBuf {
         let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
         let target = target.map_or_else(|| self.root.join("target"), |target| self.root.join(target));
-        let profile = if self.release { "release" } else { "debug" };
-        target.join(profile).join(app.binary.as_ref().unwrap_or(&app.package))
+        target.join("debug").join(app.binary.as_ref().unwrap_or(&app.package))
     }
 
     /// Where an application's log and pid are.

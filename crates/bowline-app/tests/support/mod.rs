@@ -1,5 +1,11 @@
 //! Scripted parts that write down what is done to them.
-#![allow(dead_code, unreachable_pub, clippy::panic, clippy::unwrap_used)] // each test file uses its own part of this
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "each test file uses its own part of this"
+)]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

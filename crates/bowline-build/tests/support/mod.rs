@@ -1,6 +1,11 @@
 //! What the tests share: protos in a temporary directory, generated code, and one crate to compile it in.
-#![allow(dead_code)] // each test binary uses its part
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests, not marked as tests
+#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests, not marked as tests"
+)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -12,7 +12,7 @@ use std::pin::Pin;
 
 use bowline_core::{Context, Error, Result};
 use bytes::Bytes;
-use connectrpc::{ConnectError, Dispatcher, RequestContext};
+use connectrpc::{ConnectError, RequestContext};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -20,6 +20,9 @@ use crate::Streaming;
 use crate::rest::{Encoding, RestInput, RestReply};
 use crate::scope::{Outcome, Scope};
 use crate::wire;
+
+pub(crate) use rpc::Erased;
+use rpc::RpcHandler;
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -35,7 +38,7 @@ impl<T> Message for T where
 }
 
 /// One method's handler.
-pub(crate) trait Handler: Dispatcher {
+pub(crate) trait Handler: RpcHandler {
     /// Calls it with JSON.
     fn call_rest(&self, cx: Context, input: RestInput, encoding: Encoding) -> BoxFuture<Result<RestReply>>;
 }

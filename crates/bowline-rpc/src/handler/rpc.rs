@@ -1,6 +1,8 @@
-//! Handlers as connectrpc dispatchers: one per method, so that a path is looked up once, by our router.
+//! Handlers called by connectrpc: a dispatcher per method, so that a path is looked up once, by our router.
 
-use bowline_core::{Context, Error, Result};
+use std::sync::Arc;
+
+use bowline_core::{Context, Error, MethodKind, Result};
 use bytes::Bytes;
 use connectrpc::dispatcher::{RequestStream, StreamingResult, UnaryResult};
 use connectrpc::{
@@ -9,13 +11,90 @@ use connectrpc::{
 };
 use futures_util::{FutureExt, StreamExt};
 
-use super::{BidiStreaming, Call, ClientStreaming, Message, ServerStreaming, Unary, outgoing};
+use super::{BidiStreaming, Call, ClientStreaming, Handler, Message, ServerStreaming, Unary, outgoing};
 use crate::Streaming;
 use crate::wire;
 
-/// A call of another kind than the method's. The router never makes one.
+/// One method's handler, called with encoded messages. Each kind of method has its own way in; the others are refused.
+pub(crate) trait RpcHandler: Send + Sync + 'static {
+    fn call_unary(&self, _: RequestContext, _: Payload, _: CodecFormat) -> UnaryResult {
+        wrong_kind()
+    }
+
+    fn call_server_streaming(&self, _: RequestContext, _: Bytes, _: CodecFormat) -> StreamingResult {
+        wrong_kind()
+    }
+
+    fn call_client_streaming(&self, _: RequestContext, _: RequestStream, _: CodecFormat) -> UnaryResult {
+        wrong_kind()
+    }
+
+    fn call_bidi_streaming(&self, _: RequestContext, _: RequestStream, _: CodecFormat) -> StreamingResult {
+        wrong_kind()
+    }
+}
+
+/// A call of another kind than the method's. connectrpc asks for the kind first and never makes one.
 fn wrong_kind<T: Send + 'static>() -> super::BoxFuture<Result<T, ConnectError>> {
     async { Err(ConnectError::unimplemented("the method is of another streaming kind")) }.boxed()
+}
+
+/// A method's handler of any type, as connectrpc's dispatcher.
+pub(crate) struct Erased {
+    handler: Arc<dyn Handler>,
+    descriptor: MethodDescriptor,
+}
+
+impl Erased {
+    pub(crate) fn new(handler: Arc<dyn Handler>, kind: MethodKind) -> Self {
+        let descriptor = match kind {
+            MethodKind::Unary => MethodDescriptor::unary(false),
+            MethodKind::ServerStreaming => MethodDescriptor::server_streaming(),
+            MethodKind::ClientStreaming => MethodDescriptor::client_streaming(),
+            MethodKind::BidiStreaming => MethodDescriptor::bidi_streaming(),
+        };
+        Self { handler, descriptor }
+    }
+}
+
+impl Dispatcher for Erased {
+    fn lookup(&self, _: &str) -> Option<MethodDescriptor> {
+        Some(self.descriptor)
+    }
+
+    fn call_unary(&self, _: &str, cx: RequestContext, message: Payload, format: CodecFormat) -> UnaryResult {
+        self.handler.call_unary(cx, message, format)
+    }
+
+    fn call_server_streaming(
+        &self,
+        _: &str,
+        cx: RequestContext,
+        message: Bytes,
+        format: CodecFormat,
+    ) -> StreamingResult {
+        self.handler.call_server_streaming(cx, message, format)
+    }
+
+    fn call_client_streaming(
+        &self,
+        _: &str,
+        cx: RequestContext,
+        messages: RequestStream,
+        format: CodecFormat,
+    ) -> UnaryResult {
+        self.handler.call_client_streaming(cx, messages, format)
+    }
+
+    fn call_bidi_streaming(
+        &self,
+        _: &str,
+        cx: RequestContext,
+        messages: RequestStream,
+        format: CodecFormat,
+    ) -> StreamingResult {
+        self.handler.call_bidi_streaming(cx, messages, format)
+    }
 }
 
 /// A message that is not what the method takes.
@@ -73,24 +152,14 @@ fn reply<Res: Message>(
     )
 }
 
-impl<F, Fut, Req, Res> Dispatcher for Unary<F, Req, Res>
+impl<F, Fut, Req, Res> RpcHandler for Unary<F, Req, Res>
 where
     Req: Message,
     Res: Message,
     F: Fn(Context, Req) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Res>> + Send + 'static,
 {
-    fn lookup(&self, _path: &str) -> Option<MethodDescriptor> {
-        Some(MethodDescriptor::unary(false))
-    }
-
-    fn call_unary(
-        &self,
-        _path: &str,
-        mut request: RequestContext,
-        payload: Payload,
-        format: CodecFormat,
-    ) -> UnaryResult {
+    fn call_unary(&self, mut request: RequestContext, payload: Payload, format: CodecFormat) -> UnaryResult {
         let message = match payload.take_message::<Req>() {
             Ok(message) => message,
             Err(error) => return undecodable(&mut request, error),
@@ -99,50 +168,17 @@ where
         let reply = (self.handler)(cx.clone(), message);
         Box::pin(async move { encode(&Call::finish(&cx, &outcome, reply.await)?, format) })
     }
-
-    fn call_server_streaming(&self, _: &str, _: RequestContext, _: Bytes, _: CodecFormat) -> StreamingResult {
-        wrong_kind()
-    }
-
-    fn call_client_streaming(
-        &self,
-        _: &str,
-        _: RequestContext,
-        _: RequestStream,
-        _: CodecFormat,
-    ) -> UnaryResult {
-        wrong_kind()
-    }
-
-    fn call_bidi_streaming(
-        &self,
-        _: &str,
-        _: RequestContext,
-        _: RequestStream,
-        _: CodecFormat,
-    ) -> StreamingResult {
-        wrong_kind()
-    }
 }
 
-impl<F, Fut, Req, Res> Dispatcher for ServerStreaming<F, Req, Res>
+impl<F, Fut, Req, Res> RpcHandler for ServerStreaming<F, Req, Res>
 where
     Req: Message,
     Res: Message,
     F: Fn(Context, Req) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Streaming<Res>>> + Send + 'static,
 {
-    fn lookup(&self, _path: &str) -> Option<MethodDescriptor> {
-        Some(MethodDescriptor::server_streaming())
-    }
-
-    fn call_unary(&self, _: &str, _: RequestContext, _: Payload, _: CodecFormat) -> UnaryResult {
-        wrong_kind()
-    }
-
     fn call_server_streaming(
         &self,
-        _path: &str,
         mut request: RequestContext,
         message: Bytes,
         format: CodecFormat,
@@ -161,50 +197,17 @@ where
             }
         })
     }
-
-    fn call_client_streaming(
-        &self,
-        _: &str,
-        _: RequestContext,
-        _: RequestStream,
-        _: CodecFormat,
-    ) -> UnaryResult {
-        wrong_kind()
-    }
-
-    fn call_bidi_streaming(
-        &self,
-        _: &str,
-        _: RequestContext,
-        _: RequestStream,
-        _: CodecFormat,
-    ) -> StreamingResult {
-        wrong_kind()
-    }
 }
 
-impl<F, Fut, Req, Res> Dispatcher for ClientStreaming<F, Req, Res>
+impl<F, Fut, Req, Res> RpcHandler for ClientStreaming<F, Req, Res>
 where
     Req: Message,
     Res: Message,
     F: Fn(Context, Streaming<Req>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Res>> + Send + 'static,
 {
-    fn lookup(&self, _path: &str) -> Option<MethodDescriptor> {
-        Some(MethodDescriptor::client_streaming())
-    }
-
-    fn call_unary(&self, _: &str, _: RequestContext, _: Payload, _: CodecFormat) -> UnaryResult {
-        wrong_kind()
-    }
-
-    fn call_server_streaming(&self, _: &str, _: RequestContext, _: Bytes, _: CodecFormat) -> StreamingResult {
-        wrong_kind()
-    }
-
     fn call_client_streaming(
         &self,
-        _path: &str,
         mut request: RequestContext,
         messages: RequestStream,
         format: CodecFormat,
@@ -214,50 +217,17 @@ where
         let reply = (self.handler)(cx.clone(), messages);
         Box::pin(async move { encode(&Call::finish(&cx, &outcome, reply.await)?, format) })
     }
-
-    fn call_bidi_streaming(
-        &self,
-        _: &str,
-        _: RequestContext,
-        _: RequestStream,
-        _: CodecFormat,
-    ) -> StreamingResult {
-        wrong_kind()
-    }
 }
 
-impl<F, Fut, Req, Res> Dispatcher for BidiStreaming<F, Req, Res>
+impl<F, Fut, Req, Res> RpcHandler for BidiStreaming<F, Req, Res>
 where
     Req: Message,
     Res: Message,
     F: Fn(Context, Streaming<Req>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Streaming<Res>>> + Send + 'static,
 {
-    fn lookup(&self, _path: &str) -> Option<MethodDescriptor> {
-        Some(MethodDescriptor::bidi_streaming())
-    }
-
-    fn call_unary(&self, _: &str, _: RequestContext, _: Payload, _: CodecFormat) -> UnaryResult {
-        wrong_kind()
-    }
-
-    fn call_server_streaming(&self, _: &str, _: RequestContext, _: Bytes, _: CodecFormat) -> StreamingResult {
-        wrong_kind()
-    }
-
-    fn call_client_streaming(
-        &self,
-        _: &str,
-        _: RequestContext,
-        _: RequestStream,
-        _: CodecFormat,
-    ) -> UnaryResult {
-        wrong_kind()
-    }
-
     fn call_bidi_streaming(
         &self,
-        _path: &str,
         mut request: RequestContext,
         messages: RequestStream,
         format: CodecFormat,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bowline_core::Endpoint;
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Full};
@@ -9,6 +10,23 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+
+/// Where a server listens.
+#[derive(Clone, Debug)]
+pub struct Authority(String);
+
+impl From<&Endpoint> for Authority {
+    fn from(endpoint: &Endpoint) -> Self {
+        Self(endpoint.authority())
+    }
+}
+
+/// A port of loopback.
+impl From<u16> for Authority {
+    fn from(port: u16) -> Self {
+        Self(format!("127.0.0.1:{port}"))
+    }
+}
 
 enum Sender {
     Http1(http1::SendRequest<Full<Bytes>>),
@@ -51,13 +69,13 @@ impl Answer {
 
 impl Http {
     /// Connects with HTTP/1.1.
-    pub async fn connect(port: u16) -> Self {
-        Self::try_connect(port).await.expect("nobody listens")
+    pub async fn connect(at: impl Into<Authority>) -> Self {
+        Self::try_connect(at).await.expect("nobody listens")
     }
 
     /// Connects with HTTP/1.1, if somebody listens.
-    pub async fn try_connect(port: u16) -> Option<Self> {
-        let authority = format!("127.0.0.1:{port}");
+    pub async fn try_connect(at: impl Into<Authority>) -> Option<Self> {
+        let Authority(authority) = at.into();
         let stream = TcpStream::connect(&authority).await.ok()?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
         let mut tasks = JoinSet::new();
@@ -66,8 +84,8 @@ impl Http {
     }
 
     /// Connects with HTTP/2.
-    pub async fn connect_h2(port: u16) -> Self {
-        let authority = format!("127.0.0.1:{port}");
+    pub async fn connect_h2(at: impl Into<Authority>) -> Self {
+        let Authority(authority) = at.into();
         let stream = TcpStream::connect(&authority).await.unwrap();
         let (sender, connection) =
             http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
