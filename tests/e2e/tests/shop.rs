@@ -113,7 +113,14 @@ async fn a_deadline_shrinks_from_hop_to_hop_and_a_callers_leaving_stops_the_last
     // The first call makes connections; the second is the one looked at.
     rest.call("GET", &format!("{path}0"), &[], "").await;
     let deadline = [("x-envoy-expected-rq-timeout-ms", "80")];
-    let answer = rest.call("GET", &format!("{path}0"), &deadline, "").await;
+    // A machine with other work can take 80 ms for three hops by itself: then it is asked again.
+    let mut answer = rest.call("GET", &format!("{path}0"), &deadline, "").await;
+    for _ in 0..20 {
+        if answer.status != 504 {
+            break;
+        }
+        answer = rest.call("GET", &format!("{path}0"), &deadline, "").await;
+    }
     assert_eq!(answer.status, 200, "{}", answer.text());
     let hops = answer.json()["hops"].clone();
     let left: Vec<i64> = hops
