@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use bowline_balance::{InFlight, P2c, Picker};
 use bowline_core::task::Tracker;
-use bowline_core::{Code, Context, Error, Instant, MethodKind, Operation, Result, Scheme, SystemRng};
+use bowline_core::{Code, Context, Error, Instant, Operation, Result, Scheme, SystemRng};
 use bowline_discovery::{Resolver, Target};
 use bowline_rpc::headers::grpc_status;
 use bowline_rpc::{Body, BoxFuture, Caller, End, Protocol, Transport};
@@ -149,18 +150,12 @@ impl Channel {
         self,
         cx: Context,
         operation: Operation,
-        mut request: Request<Body>,
+        request: Box<Request<Body>>,
     ) -> Result<Response<Body>> {
         let started = Instant::now();
-        let cx = if cx.deadline().is_none() && operation.kind() == MethodKind::Unary {
-            cx.with_timeout(self.0.shared.options.default_timeout)
-        } else {
-            cx
-        };
-        write_context(request.headers_mut(), &cx);
         let measured = Some(self.0.metrics.of(&operation).start());
         let measuring = Measuring { measured, cx: cx.clone(), started };
-        match self.attempts(&cx, Box::new(request)).await {
+        match self.attempts(&cx, request).await {
             Ok(answer) => Ok(answer.watched(measuring)),
             Err(error) => {
                 measuring.end(Some(error.code()));
@@ -182,7 +177,6 @@ impl Channel {
             let Some(mut request) = next.take() else { break };
             let Some(index) = P2c.pick(&nodes, &tried, Instant::now(), &SystemRng) else { break };
             let node = &nodes[index];
-            tried.push(index);
             // Making a connection is rare and its future large: it must not be part of every call's.
             let place = match node.link.ready() {
                 Some(place) => Ok(place),
@@ -192,6 +186,7 @@ impl Channel {
                 Ok(place) => place,
                 Err(error) => {
                     // Nothing was sent. Once every instance was tried and none can be reached, it is told.
+                    tried.push(index);
                     let all_tried = (0..nodes.len()).all(|i| tried.contains(&i));
                     if all_tried {
                         return Err(error);
@@ -200,8 +195,8 @@ impl Channel {
                     continue;
                 }
             };
-            prepare(&mut request, cx, node);
             let copy = copy_of(&request);
+            prepare(&mut request, cx, node);
             let (load, sent_at) = (node.link.load.begin(), Instant::now());
             match place.send(request).await {
                 Ok(response) => return Ok(Answer { response, place, load, sent_at }),
@@ -213,13 +208,15 @@ impl Channel {
                     return Err(error.context(format!("calling {}", node.instance.id)));
                 }
             }
+            tried.push(index);
         }
         Err(last.unwrap_or_else(|| Error::unavailable("there is no instance to send the request to")))
     }
 }
 
-/// What depends on the attempt: the time that is left, and the instance.
+/// Writes what the context says, with the time that is left, and for whom.
 fn prepare(request: &mut Request<Body>, cx: &Context, node: &Node) {
+    write_context(request.headers_mut(), cx);
     if let Some(remaining) = cx.remaining() {
         let protocol = Protocol::detect(request.headers());
         write_deadline(request.headers_mut(), protocol, remaining);
@@ -319,7 +316,12 @@ impl Transport for Channel {
         operation: Operation,
         request: Request<Body>,
     ) -> BoxFuture<'static, Result<Response<Body>>> {
-        Box::pin(self.clone().call(cx, operation, request))
+        // The future holds the request by pointer: it is moved once.
+        Box::pin(self.clone().call(cx, operation, Box::new(request)))
+    }
+
+    fn default_timeout(&self) -> Option<Duration> {
+        Some(self.0.shared.options.default_timeout)
     }
 }
 

@@ -6,8 +6,10 @@ use std::task::{Context as Task, Poll, ready};
 
 use bowline_core::{BoxError, Error, Result};
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use crate::headers::GRPC_STATUS;
 
 /// How a body came to its end.
 #[derive(Debug)]
@@ -33,6 +35,10 @@ pub struct Body {
 enum Source {
     Empty,
     Full(Bytes),
+    /// A gRPC message. Its length is not told ahead: the envelope tells it, and a header less is a header less.
+    Envelope(Bytes),
+    /// gRPC's trailers of a success, before or after the message they follow.
+    Success(Option<Bytes>),
     Incoming(hyper::body::Incoming),
     Rpc(connectrpc::ConnectRpcBody),
     Boxed(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
@@ -48,6 +54,16 @@ impl Body {
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         if bytes.is_empty() { Self::empty() } else { Self::from_source(Source::Full(bytes)) }
+    }
+
+    /// gRPC's request: a message in its envelope.
+    pub(crate) const fn envelope(envelope: Bytes) -> Self {
+        Self::from_source(Source::Envelope(envelope))
+    }
+
+    /// gRPC's answer of one message: its envelope, and trailers that say that all went well.
+    pub(crate) const fn success(envelope: Bytes) -> Self {
+        Self::from_source(Source::Success(Some(envelope)))
     }
 
     /// Any other body.
@@ -89,7 +105,7 @@ impl Body {
     pub fn as_full(&self) -> Option<Bytes> {
         match &self.source {
             Source::Empty => Some(Bytes::new()),
-            Source::Full(bytes) => Some(bytes.clone()),
+            Source::Full(bytes) | Source::Envelope(bytes) => Some(bytes.clone()),
             _ => None,
         }
     }
@@ -141,11 +157,20 @@ impl HttpBody for Body {
         let this = &mut *self;
         let frame = match &mut this.source {
             Source::Empty => None,
-            Source::Full(bytes) => {
+            Source::Full(bytes) | Source::Envelope(bytes) => {
                 let bytes = std::mem::take(bytes);
                 this.source = Source::Empty;
                 Some(Ok(Frame::data(bytes)))
             }
+            Source::Success(envelope) => Some(Ok(match envelope.take() {
+                Some(envelope) => Frame::data(envelope),
+                None => {
+                    this.source = Source::Empty;
+                    let mut trailers = HeaderMap::with_capacity(1);
+                    trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
+                    Frame::trailers(trailers)
+                }
+            })),
             Source::Incoming(body) => ready!(Pin::new(body).poll_frame(task)).map(|f| f.map_err(broken)),
             Source::Rpc(body) => ready!(Pin::new(body).poll_frame(task)).map(|f| f.map_err(Error::from_std)),
             Source::Boxed(body) => ready!(body.as_mut().poll_frame(task)).map(|f| f.map_err(Error::from_std)),
@@ -165,7 +190,7 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Empty => true,
-            Source::Full(_) => false,
+            Source::Full(_) | Source::Envelope(_) | Source::Success(_) => false,
             Source::Incoming(body) => body.is_end_stream(),
             Source::Rpc(body) => body.is_end_stream(),
             Source::Boxed(body) => body.is_end_stream(),
@@ -176,6 +201,7 @@ impl HttpBody for Body {
         match &self.source {
             Source::Empty => SizeHint::with_exact(0),
             Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Envelope(_) | Source::Success(_) => SizeHint::default(),
             Source::Incoming(body) => body.size_hint(),
             Source::Rpc(body) => body.size_hint(),
             Source::Boxed(body) => body.size_hint(),

@@ -1,22 +1,23 @@
 //! What generated clients call through.
 
 use std::fmt;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as Task, Poll, Waker};
+use std::task::{Context as Task, Poll};
+use std::time::Duration;
 
-use bowline_core::{Code, Context, Error, Operation, Result};
+use bowline_core::{Code, Context, Error, MethodKind, Operation, Result};
 use bytes::Bytes;
-use connectrpc::client::{
-    BoxFuture as ConnectFuture, CallOptions, ClientBody, ClientConfig, ClientTransport, call_bidi_stream,
-    call_client_stream, call_server_stream, call_unary,
-};
-use connectrpc::{ConnectError, Spec, StreamType};
 use futures_util::StreamExt;
-use http_body::Body as _;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Method, Request, Response, Uri, Version};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use tokio::sync::oneshot;
 
-use crate::wire::{self, Local};
-use crate::{Body, Message, MethodDef, Streaming};
+use crate::answer::Answer;
+use crate::{Body, Message, MethodDef, Streaming, envelope};
 
 /// A future of any type.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -24,13 +25,19 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Carries requests to servers: where a client's pipeline begins.
 pub trait Transport: Send + Sync + 'static {
     /// Sends a request and answers with the response's head; its body follows. The request's URI names the method, the
-    /// transport chooses the server. Whoever calls this bounds it by the context, with [`Context::run`]. A failure is one of the transport: what a server answers is a response.
+    /// transport chooses the server. Whoever calls this bounds it by the context, with [`Context::run`]. A failure is one of
+    /// the transport: what a server answers is a response.
     fn send(
         &self,
         cx: Context,
         operation: Operation,
-        request: http::Request<Body>,
-    ) -> BoxFuture<'static, Result<http::Response<Body>>>;
+        request: Request<Body>,
+    ) -> BoxFuture<'static, Result<Response<Body>>>;
+
+    /// How long a unary call may take whose context has no deadline. Without one, as long as the server takes.
+    fn default_timeout(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// Calls methods through a [`Transport`], in gRPC.
@@ -40,7 +47,8 @@ pub trait Transport: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Caller {
     transport: Arc<dyn Transport>,
-    config: Arc<ClientConfig>,
+    authority: Authority,
+    default_timeout: Option<Duration>,
 }
 
 impl Caller {
@@ -49,31 +57,11 @@ impl Caller {
     /// # Errors
     /// `INVALID_ARGUMENT` if `authority` is none.
     pub fn new(transport: impl Transport, authority: &str) -> Result<Self> {
-        let uri = http::Uri::builder().scheme("http").authority(authority).path_and_query("/").build();
-        let uri = uri.map_err(|e| {
+        let authority = authority.parse().map_err(|e| {
             Error::invalid_argument(format!("`{authority}` cannot be sent as a request's authority"))
                 .with_source(e)
         })?;
-        let config = ClientConfig::new(uri).with_protocol(connectrpc::Protocol::Grpc);
-        Ok(Self { transport: Arc::new(transport), config: Arc::new(config) })
-    }
-
-    pub(crate) fn transport(&self) -> &dyn Transport {
-        &*self.transport
-    }
-
-    /// The URI of a path at this caller's authority.
-    pub(crate) fn uri(&self, path: &str) -> Result<http::Uri> {
-        let mut parts = self.config.base_uri().clone().into_parts();
-        let path = path.parse();
-        parts.path_and_query =
-            Some(path.map_err(|e| Error::invalid_argument("the method's name is no path").with_source(e))?);
-        http::Uri::from_parts(parts)
-            .map_err(|e| Error::invalid_argument("the method's name is no path").with_source(e))
-    }
-
-    fn call(&self, cx: &Context, def: &'static MethodDef) -> Call {
-        Call { transport: Arc::clone(&self.transport), cx: cx.clone(), def }
+        Ok(Self { default_timeout: transport.default_timeout(), transport: Arc::new(transport), authority })
     }
 
     /// Calls a method with one message each way.
@@ -86,17 +74,11 @@ impl Caller {
         def: &'static MethodDef,
         request: Req,
     ) -> Result<Res> {
-        let call = self.call(cx, def);
-        let spec = Spec::client(def.path, StreamType::Unary);
-        let answer = call_unary::<_, _, Res::View<'static>>(
-            &call,
-            &self.config,
-            spec,
-            request,
-            CallOptions::default(),
-        );
-        let answer = cx.run(answer).await?.map_err(|error| told(cx, error))?;
-        Ok(answer.into_owned())
+        let cx = &self.bounded(cx);
+        let sent = self.send(cx, def, Body::envelope(envelope::encode(&request)?));
+        drop(request);
+        let message = cx.run(async { Answer::new(sent.await?).await?.only().await }).await;
+        decode(&message.flatten().map_err(|error| told(cx, error))?)
     }
 
     /// Calls a method that answers with a stream.
@@ -109,21 +91,10 @@ impl Caller {
         def: &'static MethodDef,
         request: Req,
     ) -> Result<Streaming<Res>> {
-        let call = self.call(cx, def);
-        let spec = Spec::client(def.path, StreamType::ServerStream);
-        let answer = call_server_stream::<_, _, Res::View<'static>>(
-            &call,
-            &self.config,
-            spec,
-            request,
-            CallOptions::default(),
-        );
-        let stream = cx.run(answer).await?.map_err(|error| told(cx, error))?;
-        let state = (cx.clone(), stream);
-        Ok(Streaming::new(futures_util::stream::try_unfold(state, |(cx, mut stream)| async move {
-            let next = cx.run(stream.message::<Res>()).await?.map_err(|error| told(&cx, error))?;
-            Ok(next.map(|message| (message.to_owned_message(), (cx, stream))))
-        })))
+        let sent = self.send(cx, def, Body::envelope(envelope::encode(&request)?));
+        drop(request);
+        let answer = begun(cx, sent).await?;
+        Ok(messages(cx.clone(), answer, Failure(None)).try_map(|message| decode(&message)))
     }
 
     /// Calls a method that takes a stream. An error in the stream ends the call: the server sees it broken off, never as
@@ -137,128 +108,151 @@ impl Caller {
         def: &'static MethodDef,
         requests: Streaming<Req>,
     ) -> Result<Res> {
-        let call = self.call(cx, def);
-        let spec = Spec::client(def.path, StreamType::ClientStream);
-        let (failed, failure) = tokio::sync::oneshot::channel();
-        let requests = until_failure(requests, failed);
-        let answer = call_client_stream::<_, _, Res::View<'static>>(
-            &call,
-            &self.config,
-            spec,
-            requests,
-            CallOptions::default(),
-        );
-        let answer = tokio::select! {
+        let (body, mut failure) = streamed(requests.try_map(|message| envelope::encode(&message)));
+        let sent = self.send(cx, def, body);
+        let answer = cx.run(async { Answer::new(sent.await?).await?.only().await });
+        let message = tokio::select! {
             biased;
-            answer = cx.run(answer) => answer,
-            Ok(error) = failure => return Err(error),
+            error = failure.of_requests() => return Err(error),
+            message = answer => message.flatten(),
         };
-        Ok(answer?.map_err(|error| told(cx, error))?.into_owned())
+        decode(&message.map_err(|error| told(cx, error))?)
     }
 
     /// Calls a method with a stream each way. Requests are sent while the answer is read.
     ///
     /// # Errors
-    /// As [`Caller::server_streaming`].
+    /// As [`Caller::server_streaming`]; or the error in the stream.
     pub async fn bidi_streaming<Req: Message, Res: Message>(
         &self,
         cx: &Context,
         def: &'static MethodDef,
         requests: Streaming<Req>,
     ) -> Result<Streaming<Res>> {
-        let call = self.call(cx, def);
-        let spec = Spec::client(def.path, StreamType::BidiStream);
-        let stream =
-            call_bidi_stream::<_, Req, Res::View<'static>>(&call, &self.config, spec, CallOptions::default());
-        let stream = cx.run(stream).await?.map_err(|error| told(cx, error))?;
-        let (mut send, recv) = stream.into_split();
-        let mut requests = requests;
-        let sending: BoxFuture<'static, Result<()>> = Box::pin(async move {
-            while let Some(request) = requests.message().await? {
-                if send.send(request).await.is_err() {
-                    // The server has ended the call; the answer says how.
-                    break;
-                }
-            }
-            send.close_send();
-            Ok(())
-        });
-        let answers = futures_util::stream::try_unfold((cx.clone(), recv), |(cx, mut recv)| async move {
-            let next = cx.run(recv.message::<Res>()).await?.map_err(|error| told(&cx, error))?;
-            Ok(next.map(|message| (message.to_owned_message(), (cx, recv))))
-        });
-        Ok(Streaming::new(Bidi { sending: Some(sending), answers: Box::pin(answers) }))
+        let requests = requests.try_map(|message| envelope::encode(&message));
+        let path = PathAndQuery::from_static(def.path);
+        let answers = self.bidi(cx, def.operation(), path, requests).await?;
+        Ok(answers.try_map(|message| decode(&message)))
+    }
+
+    /// Calls a method of any kind with messages that are encoded already.
+    ///
+    /// # Errors
+    /// What the server answered before its first message, or why it could not be reached.
+    pub async fn raw(
+        &self,
+        cx: &Context,
+        operation: Operation,
+        requests: Streaming<Bytes>,
+    ) -> Result<Streaming<Bytes>> {
+        let path = PathAndQuery::try_from(operation.path())
+            .map_err(|e| Error::invalid_argument("the method's name is no path").with_source(e))?;
+        let unary = operation.kind() == MethodKind::Unary;
+        let cx = if unary { self.bounded(cx) } else { cx.clone() };
+        self.bidi(&cx, operation, path, requests.try_map(|message| envelope::wrap(&message))).await
+    }
+
+    async fn bidi(
+        &self,
+        cx: &Context,
+        operation: Operation,
+        path: PathAndQuery,
+        envelopes: Streaming<Bytes>,
+    ) -> Result<Streaming<Bytes>> {
+        let (body, mut failure) = streamed(envelopes);
+        let sent = self.transport.send(cx.clone(), operation, self.request(path, body));
+        let answer = tokio::select! {
+            biased;
+            error = failure.of_requests() => return Err(error),
+            answer = begun(cx, sent) => answer?,
+        };
+        Ok(messages(cx.clone(), answer, failure))
+    }
+
+    /// A unary call ends, whatever its caller forgot.
+    fn bounded(&self, cx: &Context) -> Context {
+        match self.default_timeout {
+            Some(timeout) if cx.deadline().is_none() => cx.with_timeout(timeout),
+            _ => cx.clone(),
+        }
+    }
+
+    fn send(&self, cx: &Context, def: &'static MethodDef, body: Body) -> Sent {
+        let request = self.request(PathAndQuery::from_static(def.path), body);
+        self.transport.send(cx.clone(), def.operation(), request)
+    }
+
+    fn request(&self, path: PathAndQuery, body: Body) -> Request<Body> {
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(Scheme::HTTP);
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(path);
+        let mut request = Request::new(body);
+        *request.method_mut() = Method::POST;
+        // All three parts are there, so that they always make a URI.
+        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+        *request.version_mut() = Version::HTTP_2;
+        // Room for what the transport adds, so that the map grows once.
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        *request.headers_mut() = headers;
+        request
     }
 }
+
+type Sent = BoxFuture<'static, Result<Response<Body>>>;
 
 impl fmt::Debug for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Caller({})", self.config.base_uri())
+        write!(f, "Caller({})", self.authority)
     }
 }
 
-/// One call on its way through connectrpc's client.
-#[derive(Clone)]
-struct Call {
-    transport: Arc<dyn Transport>,
-    cx: Context,
-    def: &'static MethodDef,
+fn decode<T: Message>(message: &[u8]) -> Result<T> {
+    T::decode_from_slice(message)
+        .map_err(|e| Error::internal("the answer is no message of the method's type").with_source(e))
 }
 
-impl ClientTransport for Call {
-    type ResponseBody = Body;
-    type Error = Local;
-
-    fn send(
-        &self,
-        request: http::Request<ClientBody>,
-    ) -> ConnectFuture<'static, Result<http::Response<Body>, Local>> {
-        let request = request
-            .map(|body| if self.def.kind.client_streams() { Body::new(body) } else { in_memory(body) });
-        let answer = self.transport.send(self.cx.clone(), self.def.operation(), request);
-        Box::pin(async move { answer.await.map_err(Local::new) })
-    }
+/// The answer, once its head is there.
+async fn begun(cx: &Context, sent: Sent) -> Result<Answer> {
+    let answer = cx.run(async { Answer::new(sent.await?).await }).await;
+    answer.flatten().map_err(|error| told(cx, error))
 }
 
-/// A message that is encoded already, out of the box it came in: then it can be sent again.
-fn in_memory(mut body: ClientBody) -> Body {
-    let exact = body.size_hint().exact();
-    let frame = Pin::new(&mut body).poll_frame(&mut Task::from_waker(Waker::noop()));
-    match frame {
-        Poll::Ready(None) => Body::empty(),
-        Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-            Ok(data) if Some(data.len() as u64) == exact => Body::full(data),
-            Ok(data) => Body::new(Prefixed { first: Some(data), rest: body }),
-            Err(_) => Body::new(body),
-        },
-        _ => Body::new(body),
-    }
+/// The answer's messages. A failure of the requests ends them.
+fn messages(cx: Context, answer: Answer, failure: Failure) -> Streaming<Bytes> {
+    let state = Box::new((cx, answer, failure));
+    Streaming::new(futures_util::stream::try_unfold(state, |mut state| async move {
+        let (cx, answer, failure) = &mut *state;
+        let next = tokio::select! {
+            biased;
+            error = failure.of_requests() => return Err(error),
+            next = cx.run(answer.next()) => next.flatten().map_err(|error| told(cx, error))?,
+        };
+        Ok(next.map(|message| (message, state)))
+    }))
 }
 
-/// A body whose first frame was taken out to look at it.
-struct Prefixed {
-    first: Option<Bytes>,
-    rest: ClientBody,
-}
+/// Where an error among the requests arrives.
+struct Failure(Option<oneshot::Receiver<Error>>);
 
-impl http_body::Body for Prefixed {
-    type Data = Bytes;
-    type Error = ConnectError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        task: &mut Task<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, ConnectError>>> {
-        match self.first.take() {
-            Some(first) => Poll::Ready(Some(Ok(http_body::Frame::data(first)))),
-            None => Pin::new(&mut self.rest).poll_frame(task),
+impl Failure {
+    /// The error, once there is one.
+    async fn of_requests(&mut self) -> Error {
+        if let Some(failed) = &mut self.0 {
+            let received = failed.await;
+            self.0 = None;
+            if let Ok(error) = received {
+                return error;
+            }
         }
+        std::future::pending().await
     }
 }
 
 /// What a failed call means to its caller. A context that ended explains what the transport saw of it.
-fn told(cx: &Context, error: ConnectError) -> Error {
-    let error = wire::from_connect(error);
+fn told(cx: &Context, error: Error) -> Error {
     let maybe_ours = matches!(
         error.code(),
         Code::Canceled | Code::Unavailable | Code::Internal | Code::Unknown | Code::DeadlineExceeded
@@ -269,42 +263,23 @@ fn told(cx: &Context, error: ConnectError) -> Error {
     }
 }
 
-/// The messages up to an error; then nothing more, for ever, and the error goes to `failed`.
-fn until_failure<T: Send + 'static>(
-    messages: Streaming<T>,
-    failed: tokio::sync::oneshot::Sender<Error>,
-) -> impl futures_core::Stream<Item = T> + Send + 'static {
-    futures_util::stream::unfold((messages, Some(failed)), |(mut messages, mut failed)| async move {
-        match messages.message().await {
-            Ok(next) => next.map(|message| (message, (messages, failed))),
-            Err(error) => {
+/// A body of what is sent while the answer is read. An error among it goes to the receiver, and the body never ends: the
+/// call is dropped for it, and the server sees it broken off.
+fn streamed(mut envelopes: Streaming<Bytes>) -> (Body, Failure) {
+    let (failed, failure) = oneshot::channel();
+    let mut failed = Some(failed);
+    let frames = futures_util::stream::poll_fn(move |task: &mut Task<'_>| {
+        match std::task::ready!(envelopes.poll_next_unpin(task)) {
+            Some(Ok(envelope)) => Poll::Ready(Some(Ok::<_, Error>(Frame::data(envelope)))),
+            Some(Err(error)) => {
                 if let Some(failed) = failed.take() {
                     let _ = failed.send(error);
                 }
-                std::future::pending().await
+                Poll::Pending
             }
+            None if failed.is_some() => Poll::Ready(None),
+            None => Poll::Pending,
         }
-    })
-}
-
-/// Answers, with the requests sent in the same polls: no task, so nothing to own.
-struct Bidi<T> {
-    sending: Option<BoxFuture<'static, Result<()>>>,
-    answers: Pin<Box<dyn futures_core::Stream<Item = Result<T>> + Send>>,
-}
-
-impl<T> futures_core::Stream for Bidi<T> {
-    type Item = Result<T>;
-
-    fn poll_next(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<Result<T>>> {
-        if let Some(sending) = &mut self.sending
-            && let Poll::Ready(sent) = pin!(sending).poll(task)
-        {
-            self.sending = None;
-            if let Err(error) = sent {
-                return Poll::Ready(Some(Err(error)));
-            }
-        }
-        self.answers.poll_next_unpin(task)
-    }
+    });
+    (Body::new(StreamBody::new(frames)), Failure(Some(failure)))
 }

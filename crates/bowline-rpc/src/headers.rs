@@ -5,6 +5,14 @@ use http::{HeaderMap, HeaderName};
 
 /// gRPC's status, a number.
 pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// gRPC's message for people, percent-encoded.
+pub const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+/// gRPC's `google.rpc.Status`, in base64.
+pub const GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+/// How a gRPC request's messages are compressed.
+pub const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+/// How the answer's messages may be compressed.
+pub const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 /// The time a gRPC caller gives: up to 8 digits and a unit.
 pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// The time a Connect caller gives, in milliseconds.

@@ -7,18 +7,19 @@
 //!
 //! This is the only crate that names connectrpc and buffa.
 
+mod answer;
 mod body;
 mod caller;
 #[doc(hidden)]
 pub mod codegen;
 pub mod dynamic;
+mod envelope;
 mod handler;
 pub mod headers;
 mod health;
 pub mod memory;
 mod method;
 mod protocol;
-mod raw;
 mod reflection;
 mod rest;
 mod routes;

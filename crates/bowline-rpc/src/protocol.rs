@@ -59,11 +59,21 @@ impl Protocol {
     ) -> Response<Body> {
         let mut response = match self {
             Self::Rest => return rest_error(error, error.code().http_status(), request_id),
+            Self::Grpc => grpc_error(error, request_id),
             _ => wire::to_connect(error, request_id).into_http_response(headers).map(Body::rpc),
         };
         retry_after(error, response.headers_mut());
         response
     }
+}
+
+/// gRPC's form of an error without messages: the status in the head, and nothing after it.
+pub(crate) fn grpc_error(error: &Error, request_id: Option<&RequestId>) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    wire::write_status(headers, error, request_id);
+    response
 }
 
 /// The REST form of an error: `{"code", "reason", "message", "metadata"}`.

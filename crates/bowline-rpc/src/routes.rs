@@ -5,14 +5,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as Task, Poll};
 
-use bowline_core::{Error, Operation, Result, WrapErr};
+use bowline_core::{Error, MethodKind, Operation, Result, WrapErr};
 use buffa_descriptor::DescriptorPool;
 use connectrpc::{ConnectRpcService, Limits};
 use http::header::HeaderValue;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 
-use crate::handler::{Erased, Handler};
+use crate::caller::BoxFuture;
+use crate::handler::{Erased, Handler, is_plain};
 use crate::protocol::Unresolved;
 use crate::rest::{Binding, Found, RestCall, Tree, respond};
 use crate::scope::{Outcome, Scope};
@@ -200,7 +201,7 @@ impl Route {
 
     /// A request to `/service/method`: an RPC protocol, or plain JSON.
     fn at_rpc_path(self: Arc<Self>, protocol: Protocol, request: &Parts) -> Resolved {
-        let unary = self.def.kind == bowline_core::MethodKind::Unary;
+        let unary = self.def.kind == MethodKind::Unary;
         // Connect's unary form is indistinguishable from plain JSON, and serves plain JSON as well.
         if protocol == Protocol::Rest && (unary || request.method != Method::POST) {
             return Resolved { route: self, protocol: Protocol::Connect, rest: None };
@@ -213,40 +214,37 @@ impl Route {
     /// Calls the method. The request's extensions hold its [`Scope`], which says how; every failure becomes a response in its
     /// protocol.
     pub fn call(self: Arc<Self>, mut request: Request<Body>) -> CallFuture {
-        let is_rest = request.extensions().get::<Scope>().is_some_and(|scope| scope.rest.is_some());
-        if is_rest
-            && let Some(mut scope) = request.extensions_mut().remove::<Scope>()
-            && let Some(rest) = scope.rest.take()
-        {
-            return CallFuture(Protocolled::Rest(Box::pin(async move {
-                let binding = &self.bindings[rest.binding];
-                respond(binding, &*self.handler, scope, rest, request, self.body_limit).await
-            })));
+        let scope = request.extensions().get::<Scope>();
+        let short = scope.is_some_and(|scope| {
+            scope.rest.is_some()
+                || (self.def.kind == MethodKind::Unary
+                    && is_plain(request.method(), scope.protocol, request.headers()))
+        });
+        if short && let Some(mut scope) = request.extensions_mut().remove::<Scope>() {
+            return CallFuture(match scope.rest.take() {
+                Some(rest) => Box::pin(async move {
+                    let binding = &self.bindings[rest.binding];
+                    respond(binding, &*self.handler, scope, rest, request, self.body_limit).await
+                }),
+                None => Arc::clone(&self.handler).call_plain(scope, request.into_body(), self.body_limit),
+            });
         }
-        let mut rpc = self.rpc.clone();
-        CallFuture(Protocolled::Rpc(tower::Service::call(&mut rpc, request)))
+        let call = tower::Service::call(&mut self.rpc.clone(), request);
+        CallFuture(Box::pin(async move {
+            let Ok(response) = call.await;
+            response.map(Body::rpc)
+        }))
     }
 }
 
 /// A call of a method, on its way to a response.
-pub struct CallFuture(Protocolled);
-
-enum Protocolled {
-    Rpc(<ConnectRpcService<Erased> as tower::Service<Request<Body>>>::Future),
-    Rest(crate::caller::BoxFuture<'static, Response<Body>>),
-}
+pub struct CallFuture(BoxFuture<'static, Response<Body>>);
 
 impl Future for CallFuture {
     type Output = Response<Body>;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Response<Body>> {
-        match &mut self.0 {
-            Protocolled::Rpc(future) => {
-                let Ok(response) = std::task::ready!(future.as_mut().poll(task));
-                Poll::Ready(response.map(Body::rpc))
-            }
-            Protocolled::Rest(future) => future.as_mut().poll(task),
-        }
+        self.0.as_mut().poll(task)
     }
 }
 

@@ -7,38 +7,82 @@
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bowline_core::{Code, Error, RequestId};
 use buffa::Message as _;
+use buffa_types::google::protobuf::Any;
 use bytes::Bytes;
 use connectrpc::{ConnectError, ErrorCode, ErrorDetail};
+use http::{HeaderMap, HeaderValue};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Serialize;
 
-use crate::proto::google::rpc::{ErrorInfo, RequestInfo, RetryInfo};
+use crate::headers::{GRPC_MESSAGE, GRPC_STATUS, GRPC_STATUS_DETAILS};
+use crate::proto::google::rpc::{ErrorInfo, RequestInfo, RetryInfo, Status};
 
+const TYPE_URL: &str = "type.googleapis.com/";
+/// What gRPC escapes in a message: all but printable ASCII, and the percent sign itself.
+const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
 const ERROR_INFO: &str = "google.rpc.ErrorInfo";
 const RETRY_INFO: &str = "google.rpc.RetryInfo";
 const REQUEST_INFO: &str = "google.rpc.RequestInfo";
 
-/// The form for gRPC and Connect.
+/// The form for gRPC-Web and Connect, and for gRPC's streams.
 pub(crate) fn to_connect(error: &Error, request_id: Option<&RequestId>) -> ConnectError {
     let mut wire = ConnectError::new(code_to_connect(error.code()), error.public_message());
+    for detail in details(error, request_id) {
+        let name = detail.type_url.strip_prefix(TYPE_URL).unwrap_or(&detail.type_url);
+        wire = wire.with_detail(ErrorDetail {
+            type_url: name.to_owned(),
+            value: Some(STANDARD_NO_PAD.encode(&detail.value)),
+            debug: None,
+        });
+    }
+    wire
+}
+
+/// gRPC's status, in a response's head or its trailers.
+pub(crate) fn write_status(headers: &mut HeaderMap, error: &Error, request_id: Option<&RequestId>) {
+    let message = error.public_message();
+    headers.insert(GRPC_STATUS, HeaderValue::from(error.code().number()));
+    let encoded = utf8_percent_encode(message, ESCAPED).to_string();
+    let status = Status {
+        code: i32::try_from(error.code().number()).unwrap_or(2),
+        message: message.to_owned(),
+        details: details(error, request_id),
+        ..Default::default()
+    };
+    let status = STANDARD_NO_PAD.encode(status.encode_to_vec());
+    // Percent-encoded text and base64 are always valid values.
+    for (name, value) in [(GRPC_MESSAGE, encoded), (GRPC_STATUS_DETAILS, status)] {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+fn details(error: &Error, request_id: Option<&RequestId>) -> Vec<Any> {
+    let any = |name: &str, value: Vec<u8>| Any {
+        type_url: format!("{TYPE_URL}{name}"),
+        value: value.into(),
+        ..Default::default()
+    };
     let info = ErrorInfo {
         reason: error.reason().into(),
         domain: error.domain().into(),
         metadata: error.metadata().iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
         ..Default::default()
     };
-    wire = wire.with_detail(ErrorDetail::from_message(ERROR_INFO, &info));
+    let mut details = vec![any(ERROR_INFO, info.encode_to_vec())];
     if let Some(delay) = error.retry_after() {
         let info = RetryInfo { retry_delay: duration(delay).into(), ..Default::default() };
-        wire = wire.with_detail(ErrorDetail::from_message(RETRY_INFO, &info));
+        details.push(any(RETRY_INFO, info.encode_to_vec()));
     }
     if let (true, Some(id)) = (error.code().is_internal(), request_id) {
         let info = RequestInfo { request_id: id.to_string(), ..Default::default() };
-        wire = wire.with_detail(ErrorDetail::from_message(REQUEST_INFO, &info));
+        details.push(any(REQUEST_INFO, info.encode_to_vec()));
     }
-    wire
+    details
 }
 
 fn duration(delay: Duration) -> buffa_types::google::protobuf::Duration {
@@ -49,33 +93,28 @@ fn duration(delay: Duration) -> buffa_types::google::protobuf::Duration {
     }
 }
 
-/// What a server answered, or what went wrong on the way; then the pipeline's own error is in the chain.
-pub(crate) fn from_connect(wire: ConnectError) -> Error {
-    if let Some(local) = wire.source_arc().and_then(|source| take_local(&*source)) {
-        return local;
-    }
-    let code = code_from_connect(wire.code);
-    let message = wire.message.clone().unwrap_or_else(|| code.words().to_owned());
+/// What a server answered: its code, its message and the details it added, as protobuf `Any`s.
+pub(crate) fn received(code: Code, message: String, details: impl IntoIterator<Item = Any>) -> Error {
+    let message = if message.is_empty() { code.words().to_owned() } else { message };
     let mut error = Error::new(code, message).into_remote();
-    for detail in &wire.details {
-        let Some(bytes) = detail_bytes(detail) else { continue };
+    for detail in details {
         match detail.type_url.rsplit('/').next() {
             Some(ERROR_INFO) => {
-                let Ok(info) = ErrorInfo::decode_from_slice(&bytes) else { continue };
+                let Ok(info) = ErrorInfo::decode_from_slice(&detail.value) else { continue };
                 error = error.with_reason(info.reason).with_domain(info.domain);
                 for (key, value) in info.metadata {
                     error = error.with_metadata(key, value);
                 }
             }
             Some(RETRY_INFO) => {
-                let Ok(info) = RetryInfo::decode_from_slice(&bytes) else { continue };
+                let Ok(info) = RetryInfo::decode_from_slice(&detail.value) else { continue };
                 let delay = &info.retry_delay;
                 if let (Ok(seconds), Ok(nanos)) = (u64::try_from(delay.seconds), u32::try_from(delay.nanos)) {
                     error = error.with_retry_after(Duration::new(seconds, nanos.min(999_999_999)));
                 }
             }
             Some(REQUEST_INFO) => {
-                let Ok(info) = RequestInfo::decode_from_slice(&bytes) else { continue };
+                let Ok(info) = RequestInfo::decode_from_slice(&detail.value) else { continue };
                 error = error.with_metadata("request_id", info.request_id);
             }
             _ => {}
@@ -84,32 +123,11 @@ pub(crate) fn from_connect(wire: ConnectError) -> Error {
     error
 }
 
-fn detail_bytes(detail: &ErrorDetail) -> Option<Vec<u8>> {
-    let text = detail.value.as_deref()?;
-    STANDARD_NO_PAD.decode(text).or_else(|_| STANDARD.decode(text)).ok()
-}
-
-/// Carries our own error through connectrpc's client, which wraps what a transport returns.
-#[derive(Debug)]
-pub(crate) struct Local(std::sync::Mutex<Option<Error>>);
-
-impl Local {
-    pub(crate) fn new(error: Error) -> Self {
-        Self(std::sync::Mutex::new(Some(error)))
-    }
-}
-
-impl std::fmt::Display for Local {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the call failed before a response")
-    }
-}
-
-impl std::error::Error for Local {}
-
-fn take_local(source: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<Error> {
-    let local = source.downcast_ref::<Local>()?;
-    local.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+/// What connectrpc's server found wrong with a request.
+pub(crate) fn from_connect(wire: ConnectError) -> Error {
+    let code = code_from_connect(wire.code);
+    let message = wire.message.clone().unwrap_or_else(|| code.words().to_owned());
+    Error::new(code, message).with_source(wire)
 }
 
 #[derive(Serialize)]
@@ -150,6 +168,16 @@ pub(crate) fn code_from_connect(code: ErrorCode) -> Code {
 mod tests {
     use super::*;
 
+    /// What a client makes of what a server sends.
+    fn there_and_back(wire: ConnectError) -> Error {
+        let details = wire.details.iter().map(|detail| Any {
+            type_url: detail.type_url.clone(),
+            value: STANDARD_NO_PAD.decode(detail.value.as_deref().unwrap()).unwrap().into(),
+            ..Default::default()
+        });
+        received(code_from_connect(wire.code), wire.message.clone().unwrap_or_default(), details)
+    }
+
     #[test]
     fn an_error_goes_there_and_back() {
         let error = Error::not_found("item 7 does not exist")
@@ -157,7 +185,7 @@ mod tests {
             .with_domain("shop.v1")
             .with_metadata("id", "7")
             .with_retry_after(Duration::from_millis(1500));
-        let back = from_connect(to_connect(&error, None));
+        let back = there_and_back(to_connect(&error, None));
         assert_eq!(back.code(), Code::NotFound);
         assert!(back.matches("shop.v1", "ITEM_NOT_FOUND"));
         assert_eq!(back.message(), "item 7 does not exist");
@@ -170,7 +198,7 @@ mod tests {
     fn an_internal_error_leaves_as_its_code_and_the_requests_id() {
         let id = RequestId::generate(&bowline_core::SeededRng::new(1));
         let error = Error::internal("select * from secrets");
-        let back = from_connect(to_connect(&error, Some(&id)));
+        let back = there_and_back(to_connect(&error, Some(&id)));
         assert_eq!((back.message(), back.reason()), ("internal error", "INTERNAL"));
         assert_eq!(back.metadata()["request_id"], id.to_string());
         let json = String::from_utf8(error_json(&error, Some(&id)).to_vec()).unwrap();

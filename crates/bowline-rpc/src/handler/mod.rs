@@ -3,6 +3,7 @@
 //! A handler is called in two ways: by connectrpc, with encoded messages, for gRPC, gRPC-Web and Connect; and by the REST
 //! binding, with JSON. Both end in the same closure over typed messages.
 
+mod grpc;
 mod rest;
 mod rpc;
 
@@ -21,6 +22,7 @@ use crate::rest::{Encoding, RestInput, RestReply};
 use crate::scope::{Outcome, Scope};
 use crate::wire;
 
+pub(crate) use grpc::is_plain;
 pub(crate) use rpc::Erased;
 use rpc::RpcHandler;
 

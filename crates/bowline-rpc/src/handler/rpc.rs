@@ -12,11 +12,19 @@ use connectrpc::{
 use futures_util::{FutureExt, StreamExt};
 
 use super::{BidiStreaming, Call, ClientStreaming, Handler, Message, ServerStreaming, Unary, outgoing};
-use crate::Streaming;
+use crate::protocol::grpc_error;
+use crate::scope::Scope;
 use crate::wire;
+use crate::{Body, Streaming};
 
 /// One method's handler, called with encoded messages. Each kind of method has its own way in; the others are refused.
 pub(crate) trait RpcHandler: Send + Sync + 'static {
+    /// Answers a gRPC request that asks for nothing special, if the method is unary; only then it is called.
+    fn call_plain(self: Arc<Self>, _: Scope, _: Body, _: usize) -> super::BoxFuture<http::Response<Body>> {
+        let error = Error::internal("a streaming method was called as a unary one");
+        std::future::ready(grpc_error(&error, None)).boxed()
+    }
+
     fn call_unary(&self, _: RequestContext, _: Payload, _: CodecFormat) -> UnaryResult {
         wrong_kind()
     }
@@ -159,6 +167,15 @@ where
     F: Fn(Context, Req) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Res>> + Send + 'static,
 {
+    fn call_plain(
+        self: Arc<Self>,
+        scope: Scope,
+        body: Body,
+        limit: usize,
+    ) -> super::BoxFuture<http::Response<Body>> {
+        Box::pin(async move { super::grpc::respond(&self.handler, scope, body, limit).await })
+    }
+
     fn call_unary(&self, mut request: RequestContext, payload: Payload, format: CodecFormat) -> UnaryResult {
         let message = match payload.take_message::<Req>() {
             Ok(message) => message,
