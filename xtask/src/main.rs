@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
+mod bench;
 mod chore;
 mod packages;
 mod test;
@@ -21,11 +22,14 @@ struct Args {
 enum Chore {
     /// Everything that must hold before a change lands: format, lints, tests, licences.
     Test(test::Options),
+    /// What performance claims rest on: a line per figure, and a failure where a bound is missed.
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
     let outcome = match Args::parse().chore {
         Chore::Test(options) => test::run(&options),
+        Chore::Bench(options) => bench::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

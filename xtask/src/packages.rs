@@ -1,26 +1,28 @@
-//! Debian packages that tests need.
+//! Debian packages that chores need.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::chore::{Result, step};
 
-/// What the tests use, and a file that tells whether it is there.
-const NEEDED: &[(&str, &str)] = &[("python3-pip", "/usr/bin/pip3")];
+/// A package, and a file that tells whether it is there.
+pub(crate) struct Package {
+    pub(crate) name: &'static str,
+    pub(crate) file: &'static str,
+}
+
+/// What the tests use.
+pub(crate) const OF_TESTS: &[Package] = &[Package { name: "python3-pip", file: "/usr/bin/pip3" }];
 
 /// Installs what is missing where that is possible, and says how otherwise.
-pub(crate) fn install() -> Result {
-    let missing: Vec<&str> = NEEDED
-        .iter()
-        .filter(|(package, file)| !is_there(package, file))
-        .map(|(package, _)| *package)
-        .collect();
+pub(crate) fn install(needed: &[Package]) -> Result {
+    let missing: Vec<&str> = needed.iter().filter(|p| !is_there(p)).map(|p| p.name).collect();
     if missing.is_empty() {
         return Ok(());
     }
     let line = format!("apt-get install -y --no-install-recommends {}", missing.join(" "));
     if !Path::new("/usr/bin/apt-get").exists() || !is_root() {
-        return Err(format!("the tests need packages that are not installed; run: sudo {line}"));
+        return Err(format!("this needs packages that are not installed; run: sudo {line}"));
     }
     let apt = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
@@ -33,16 +35,16 @@ pub(crate) fn install() -> Result {
     step(&line, &mut apt(&install))
 }
 
-fn is_there(package: &str, file: &str) -> bool {
+fn is_there(package: &Package) -> bool {
     // Python may come from elsewhere than Debian; any pip will do.
-    let pip = package == "python3-pip"
+    let pip = package.name == "python3-pip"
         && Command::new("python3")
             .args(["-m", "pip", "--version"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status()
             .is_ok_and(|status| status.success());
-    pip || Path::new(file).exists()
+    pip || Path::new(package.file).exists()
 }
 
 fn is_root() -> bool {

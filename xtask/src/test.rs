@@ -19,7 +19,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result {
-    packages::install()?;
+    packages::install(packages::OF_TESTS)?;
     if !options.only_tests {
         step("format", &mut cargo(&["fmt", "--all", "--check"]))?;
         let lints = &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];

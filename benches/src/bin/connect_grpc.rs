@@ -7,6 +7,7 @@ use connectrpc::{ConnectRpcService, Protocol, RequestContext, Response, Server, 
 struct Hello;
 
 impl Greeter for Hello {
+    #[allow(refining_impl_trait, reason = "the concrete type is what a service's author writes")]
     async fn say_hello(
         &self,
         _ctx: RequestContext,

@@ -77,7 +77,7 @@ impl Drop for Canceller {
 
 /// What a server knows of a request before its context exists. See [`Context::builder`].
 #[derive(Default)]
-pub struct ContextBuilder(Inner);
+pub struct ContextBuilder(Arc<Inner>);
 
 macro_rules! builder {
     ($($(#[$doc:meta])* $name:ident: $type:ty;)*) => {
@@ -85,7 +85,8 @@ macro_rules! builder {
             $($(#[$doc])*
             #[must_use]
             pub fn $name(mut self, $name: $type) -> Self {
-                self.0.$name = $name.into();
+                // Where the context will be: nothing is moved there later.
+                Arc::make_mut(&mut self.0).$name = $name.into();
                 self
             })*
         }
@@ -111,8 +112,8 @@ impl ContextBuilder {
     /// The context, at the root of a new tree, and what cancels it.
     pub fn build(mut self) -> (Context, Canceller) {
         let token = CancellationToken::new();
-        self.0.token = Some(token.clone());
-        (Context(Arc::new(self.0)), Canceller(token))
+        Arc::make_mut(&mut self.0).token = Some(token.clone());
+        (Context(self.0), Canceller(token))
     }
 }
 

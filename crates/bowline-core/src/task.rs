@@ -6,9 +6,13 @@
 use std::any::Any;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context as Task, Poll, Wake, Waker};
 
 use futures_util::FutureExt;
+use futures_util::task::AtomicWaker;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
@@ -108,6 +112,60 @@ pub fn panicked(payload: &(dyn Any + Send)) -> Error {
     Error::internal(format!("panicked: {text}")).with_reason("PANIC")
 }
 
+pin_project_lite::pin_project! {
+    /// Polls a future only when that asked for it.
+    ///
+    /// For what a busy task waits for besides its work, such as its shutdown: the task is polled for every packet, and would
+    /// poll that each time too. Costs one allocation.
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Quiet<F> {
+        #[pin]
+        future: F,
+        bell: Arc<Bell>,
+        waker: Waker,
+    }
+}
+
+#[derive(Debug)]
+struct Bell {
+    rung: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.rung.store(true, Ordering::Release);
+        self.task.wake();
+    }
+}
+
+impl<F: Future> Quiet<F> {
+    /// Wraps a future. It is polled the first time in any case.
+    pub fn new(future: F) -> Self {
+        let bell = Arc::new(Bell { rung: AtomicBool::new(true), task: AtomicWaker::new() });
+        Self { future, waker: Arc::clone(&bell).into(), bell }
+    }
+}
+
+impl<F: Future> Future for Quiet<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        // Registered before looking: what rings in between is seen, or wakes.
+        this.bell.task.register(task.waker());
+        if this.bell.rung.swap(false, Ordering::AcqRel) {
+            return this.future.poll(&mut Task::from_waker(this.waker));
+        }
+        Poll::Pending
+    }
+}
+
 /// Runs tasks that come and go, such as connections. The owner can wait for all of them and can make all of them stop.
 #[derive(Clone, Debug)]
 pub struct Tracker {
@@ -123,11 +181,11 @@ impl Tracker {
 
     /// Starts a task. It is dropped at its next await once [`Tracker::abort`] was called. Its panics are logged.
     pub fn spawn<F: Future<Output = ()> + Send + 'static>(&self, task: F) {
-        let stop = self.stop.clone();
+        let stop = Quiet::new(self.stop.clone().cancelled_owned());
         self.tasks.spawn(async move {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => {}
+                () = stop => {}
                 result = contain(task) => if let Err(error) = result {
                     tracing::error!(%error, "a background task panicked");
                 },
@@ -165,7 +223,7 @@ impl Default for Tracker {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
 
@@ -213,6 +271,29 @@ mod tests {
         });
         drop(group);
         assert!(receiver.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_quiet_future_is_polled_when_it_asks_and_not_before() {
+        let polls = Arc::new(AtomicUsize::new(0));
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let mut receiver = Box::pin(receiver);
+        let counted = Arc::clone(&polls);
+        let mut quiet = std::pin::pin!(Quiet::new(std::future::poll_fn(move |task| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            receiver.as_mut().poll(task)
+        })));
+        for _ in 0..5 {
+            assert!(futures_util::poll!(quiet.as_mut()).is_pending());
+        }
+        assert_eq!(polls.load(Ordering::SeqCst), 1);
+        let waiting = async { quiet.await.unwrap() };
+        let sending = async {
+            tokio::task::yield_now().await;
+            sender.send(7).unwrap();
+        };
+        assert_eq!(tokio::join!(waiting, sending).0, 7);
+        assert_eq!(polls.load(Ordering::SeqCst), 2);
     }
 
     #[tokio::test]

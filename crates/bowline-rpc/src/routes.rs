@@ -224,7 +224,7 @@ impl Route {
             return CallFuture(match scope.rest.take() {
                 Some(rest) => Box::pin(async move {
                     let binding = &self.bindings[rest.binding];
-                    respond(binding, &*self.handler, scope, rest, request, self.body_limit).await
+                    respond(binding, &*self.handler, &scope, &rest, &mut request, self.body_limit).await
                 }),
                 None => Arc::clone(&self.handler).call_plain(scope, request.into_body(), self.body_limit),
             });

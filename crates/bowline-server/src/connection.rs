@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bowline_core::task::Quiet;
 use bowline_core::{Instant, Rng, SystemRng};
 use bowline_rpc::Body;
 use http::Request;
@@ -115,29 +116,40 @@ pub(crate) async fn serve<H: Handler>(shared: Arc<Shared<H>>, io: Io, peer: Peer
     let mut connection = pin!(shared.builder.serve_connection(TokioIo::new(io), service));
     let mut watchdog = Watchdog::new(&shared.limits, &activity);
     loop {
-        tokio::select! {
-            biased;
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    tracing::debug!(?peer, %error, "connection ended");
-                }
-                return;
-            }
-            () = shared.drain.cancelled(), if !watchdog.closing() => {
-                connection.as_mut().graceful_shutdown();
-                // The server bounds the drain; no second bound here.
-                watchdog.drained();
-            }
-            () = watchdog.next() => match watchdog.verdict() {
-                Verdict::Fine => {}
-                Verdict::Close => connection.as_mut().graceful_shutdown(),
-                Verdict::Cut => {
-                    tracing::debug!(?peer, "connection cut: it did not end in time");
+        let event = {
+            // The connection is polled for every packet; what may end it, only when there is something to it.
+            let event = pin!(Quiet::new(watchdog.next(&shared.drain)));
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(?peer, %error, "connection ended");
+                    }
                     return;
                 }
+                event = event => event,
+            }
+        };
+        let verdict = match event {
+            Event::Drain => watchdog.drained(),
+            Event::Look => watchdog.verdict(),
+        };
+        match verdict {
+            Verdict::Fine => {}
+            Verdict::Close => connection.as_mut().graceful_shutdown(),
+            Verdict::Cut => {
+                tracing::debug!(?peer, "connection cut: it did not end in time");
+                return;
             }
         }
     }
+}
+
+enum Event {
+    /// The server drains.
+    Drain,
+    /// It is time to look at the connection.
+    Look,
 }
 
 enum Verdict {
@@ -178,20 +190,25 @@ impl<'a> Watchdog<'a> {
         }
     }
 
-    fn closing(&self) -> bool {
-        self.closing
-    }
-
-    fn drained(&mut self) {
+    /// The server bounds its drain; no second bound here.
+    fn drained(&mut self) -> Verdict {
         self.closing = true;
         self.cut_at = None;
+        Verdict::Close
     }
 
-    async fn next(&self) {
-        match (self.closing, self.cut_at) {
-            (false, _) => tokio::time::sleep_until(self.look_at.min(self.old_at)).await,
-            (true, Some(cut_at)) => tokio::time::sleep_until(cut_at).await,
-            (true, None) => std::future::pending().await,
+    async fn next(&self, drain: &CancellationToken) -> Event {
+        let look_at = if self.closing { self.cut_at } else { Some(self.look_at.min(self.old_at)) };
+        let look = async {
+            match look_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = drain.cancelled(), if !self.closing => Event::Drain,
+            () = look => Event::Look,
         }
     }
 

@@ -1,7 +1,5 @@
 //! From the handler's reply to the HTTP response.
 
-use std::sync::Arc;
-
 use bowline_core::{Context, Error, Result};
 use buffa::Message as _;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -23,18 +21,19 @@ use crate::{Body, Protocol, Streaming, wire};
 pub(crate) async fn respond(
     binding: &Binding,
     handler: &dyn Handler,
-    scope: Scope,
-    call: Arc<RestCall>,
-    request: http::Request<Body>,
+    scope: &Scope,
+    call: &RestCall,
+    request: &mut http::Request<Body>,
     limit: usize,
 ) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    let (mut encoding, events) = accepted(&parts.headers);
+    let body = std::mem::take(request.body_mut());
+    let headers = request.headers();
+    let (mut encoding, events) = accepted(headers);
     if binding.response_body.is_some() || binding.raw_reply {
         // A part of a message, or bytes as they are, have one form only.
         encoding = if binding.raw_reply { Encoding::Proto } else { Encoding::Json };
     }
-    let input = binding.input(&parts.headers, &call.variables, parts.uri.query(), body, limit).await;
+    let input = binding.input(headers, &call.variables, request.uri().query(), body, limit).await;
     let reply = match input {
         Ok(input) => handler.call_rest(scope.cx.clone(), input, encoding).await,
         Err(Refused { error, status: Some(status) }) => {
@@ -48,11 +47,11 @@ pub(crate) async fn respond(
         Ok(RestReply::Message(bytes)) => {
             message(binding, encoding, bytes).inspect(|_| scope.outcome.succeed())
         }
-        Ok(RestReply::Stream(messages)) => Ok(stream(&scope, messages, events)),
+        Ok(RestReply::Stream(messages)) => Ok(stream(scope, messages, events)),
         Err(error) => Err(error),
     };
     response.unwrap_or_else(|error| {
-        let response = Protocol::Rest.error_response(&error, scope.cx.request_id(), &parts.headers);
+        let response = Protocol::Rest.error_response(&error, scope.cx.request_id(), headers);
         scope.outcome.fail(error);
         response
     })

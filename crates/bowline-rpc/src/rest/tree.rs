@@ -1,5 +1,6 @@
 //! Which binding a path belongs to.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use bowline_core::{Error, Result};
@@ -38,6 +39,8 @@ struct Node {
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
     root: Node,
+    /// Templates without variables, as they are: literals beat variables, so that nothing else can be meant.
+    exact: HashMap<Box<str>, Vec<(Method, Target)>>,
 }
 
 /// What a look-up found.
@@ -78,6 +81,11 @@ impl Tree {
             let method = method.map_or_else(|| "*".into(), |m| m.to_string());
             return Err(Error::already_exists(format!("two methods are bound to {method} {pattern}")));
         }
+        let literal = template.segments.iter().all(|segment| matches!(segment, Segment::Literal(_)));
+        let exact = literal && template.variables.is_empty() && !pattern.contains('%');
+        if let (true, Some(method)) = (exact, &method) {
+            self.exact.entry(pattern.into()).or_default().push((method.clone(), target));
+        }
         leaves.push(Leaf { method, verb: template.verb.clone(), template, target });
         Ok(())
     }
@@ -87,6 +95,10 @@ impl Tree {
     /// # Errors
     /// `INVALID_ARGUMENT` if the path is no UTF-8 after decoding.
     pub(crate) fn find(&self, method: &Method, path: &str) -> Result<Found> {
+        let exact = self.exact.get(path).and_then(|targets| targets.iter().find(|(m, _)| m == method));
+        if let Some((_, target)) = exact {
+            return Ok(Found::Route(*target, Vec::new()));
+        }
         let raw: Vec<&str> = match path.strip_prefix('/').unwrap_or(path) {
             "" => Vec::new(),
             path => path.split('/').collect(),
@@ -130,7 +142,7 @@ impl Tree {
 struct Query<'a> {
     method: &'a Method,
     verb: Option<&'a str>,
-    segments: &'a [String],
+    segments: &'a [Cow<'a, str>],
 }
 
 impl Query<'_> {
@@ -187,16 +199,15 @@ fn values(leaf: &Leaf, raw: &[&str]) -> Result<Vec<String>> {
         .collect()
 }
 
-fn decode(segment: &str) -> Result<String> {
-    let decoded = percent_decode_str(segment).decode_utf8().map_err(|e| {
+fn decode(segment: &str) -> Result<Cow<'_, str>> {
+    percent_decode_str(segment).decode_utf8().map_err(|e| {
         Error::invalid_argument("the path is no UTF-8 after percent-decoding")
             .with_reason("INVALID_PATH")
             .with_source(e)
-    })?;
-    Ok(decoded.into_owned())
+    })
 }
 
-fn decode_but_slash(segment: &str) -> Result<String> {
+fn decode_but_slash(segment: &str) -> Result<Cow<'_, str>> {
     let mut value = String::new();
     let mut left = segment;
     while let Some(at) = left.find("%2F").into_iter().chain(left.find("%2f")).min() {
@@ -205,7 +216,7 @@ fn decode_but_slash(segment: &str) -> Result<String> {
         left = &left[at + 3..];
     }
     value.push_str(&decode(left)?);
-    Ok(value)
+    Ok(value.into())
 }
 
 #[cfg(test)]

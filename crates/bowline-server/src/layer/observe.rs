@@ -45,7 +45,9 @@ impl<S: Inner> tower::Service<Request> for Observe<S> {
             operation: scope.operation.clone(),
             protocol: scope.protocol,
             outcome: scope.outcome.clone(),
-            content_type: request.headers().get(CONTENT_TYPE).cloned(),
+            content_type: matches!(scope.protocol, Protocol::GrpcWeb | Protocol::Connect)
+                .then(|| request.headers().get(CONTENT_TYPE).cloned())
+                .flatten(),
             in_flight: Some(self.observed.operation(scope).start()),
             started: Instant::now(),
         });
@@ -84,7 +86,7 @@ struct Call {
     operation: Operation,
     protocol: Protocol,
     outcome: Outcome,
-    /// How the caller wrote its request, and so reads an error.
+    /// How the caller wrote its request, and so reads an error; where the protocol leaves a choice.
     content_type: Option<HeaderValue>,
     in_flight: Option<InFlight>,
     started: Instant,

@@ -1,0 +1,211 @@
+//! `cargo xtask bench`: the programs of `benches/`, each beside a peer that does the same work in the same run.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::chore::{Result, cargo, root, step};
+use crate::packages::{self, Package};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Only one of: rpc-instructions, rest-instructions, hello.
+    #[arg(long)]
+    only: Option<String>,
+}
+
+/// What is measured, under the name that `--only` takes.
+struct Bench {
+    name: &'static str,
+    ours: &'static str,
+    peer: &'static str,
+    measure: fn(&Bench, &Path) -> Result<Vec<Figure>>,
+}
+
+const BENCHES: &[Bench] = &[
+    Bench {
+        name: "rpc-instructions",
+        ours: "bowline_grpc",
+        peer: "connect_grpc",
+        measure: |bench, programs| instructions(bench, programs, "grpc-unary", Some(1.10)),
+    },
+    Bench {
+        name: "rest-instructions",
+        ours: "bowline_rest",
+        peer: "axum_rest",
+        measure: |bench, programs| instructions(bench, programs, "rest-json", Some(1.15)),
+    },
+    Bench { name: "hello", ours: "bowline_hello", peer: "tonic_hello", measure: hello },
+];
+
+/// One ratio, and what it is made of.
+#[derive(Serialize)]
+struct Figure {
+    name: &'static str,
+    metric: &'static str,
+    ours: f64,
+    peer: f64,
+    peer_program: &'static str,
+    ratio: f64,
+    /// The most the ratio may be.
+    bound: Option<f64>,
+}
+
+impl Figure {
+    fn holds(&self) -> bool {
+        self.bound.is_none_or(|bound| self.ratio <= bound)
+    }
+}
+
+impl std::fmt::Display for Figure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, metric, ours, peer, peer_program, ratio, bound } = self;
+        let bound = bound.map(|bound| format!(" (bound {bound:.2}x)")).unwrap_or_default();
+        let missed = if self.holds() { "" } else { " MISSED" };
+        write!(f, "{name} {metric} {ratio:.2}x{bound}{missed}: {ours:.0} beside {peer:.0} of {peer_program}")
+    }
+}
+
+pub(crate) fn run(options: &Options) -> Result {
+    let chosen: Vec<&Bench> = BENCHES
+        .iter()
+        .filter(|bench| options.only.as_deref().is_none_or(|only| only == bench.name))
+        .collect();
+    if chosen.is_empty() {
+        let names: Vec<_> = BENCHES.iter().map(|bench| bench.name).collect();
+        return Err(format!("there is no such benchmark; there are {}", names.join(", ")));
+    }
+    packages::install(&[Package { name: "valgrind", file: "/usr/bin/valgrind" }])?;
+    let programs = build(&chosen)?;
+    let mut figures = Vec::new();
+    for bench in chosen {
+        for figure in (bench.measure)(bench, &programs)? {
+            println!("{figure}");
+            figures.push(figure);
+        }
+    }
+    let kept = root().join("target/benches/figures.json");
+    let json = serde_json::to_vec_pretty(&figures).map_err(|error| error.to_string())?;
+    std::fs::write(&kept, json).map_err(|error| format!("cannot write {}: {error}", kept.display()))?;
+    println!("kept in {}", kept.display());
+    let missed: Vec<_> = figures.iter().filter(|figure| !figure.holds()).map(|figure| figure.name).collect();
+    if missed.is_empty() { Ok(()) } else { Err(format!("over the bound: {}", missed.join(", "))) }
+}
+
+fn build(benches: &[&Bench]) -> Result<PathBuf> {
+    let target = root().join("target/benches");
+    let mut command = cargo(&["build", "--release", "--locked", "--manifest-path", "benches/Cargo.toml"]);
+    for program in benches.iter().flat_map(|bench| [bench.ours, bench.peer]) {
+        command.args(["--bin", program]);
+    }
+    step("building the programs", command.env("CARGO_TARGET_DIR", &target))?;
+    Ok(target.join("release"))
+}
+
+/// Instructions of one call, client and server together: the difference between a short and a long run, so that starting up
+/// does not count.
+fn instructions(
+    bench: &Bench,
+    programs: &Path,
+    name: &'static str,
+    bound: Option<f64>,
+) -> Result<Vec<Figure>> {
+    const SHORT: u32 = 100;
+    const LONG: u32 = 600;
+    let per_call = |program: &str| -> Result<f64> {
+        let program = programs.join(program);
+        let (short, long) = (collected(&program, SHORT)?, collected(&program, LONG)?);
+        Ok((long - short) / f64::from(LONG - SHORT))
+    };
+    let (ours, peer) = (per_call(bench.ours)?, per_call(bench.peer)?);
+    let ratio = ours / peer;
+    Ok(vec![Figure { name, metric: "instructions", ours, peer, peer_program: bench.peer, ratio, bound }])
+}
+
+/// The instructions of a whole run with that many calls.
+fn collected(program: &Path, calls: u32) -> Result<f64> {
+    let mut command = Command::new("valgrind");
+    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(program).arg(calls.to_string());
+    let output = command.output().map_err(|error| format!("cannot run {command:?}: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    let count = text
+        .lines()
+        .find_map(|line| line.split_once("Collected :"))
+        .and_then(|(_, count)| count.trim().parse().ok())
+        .filter(|_| output.status.success());
+    count.ok_or_else(|| format!("{command:?} failed:\n{text}"))
+}
+
+/// Memory and exec-to-ready of a service that does nothing yet: medians of starts that take turns.
+fn hello(bench: &Bench, programs: &Path) -> Result<Vec<Figure>> {
+    const STARTS: usize = 15;
+    let (mut ours, mut peer) = (Vec::new(), Vec::new());
+    for _ in 0..STARTS {
+        ours.push(start(&programs.join(bench.ours))?);
+        peer.push(start(&programs.join(bench.peer))?);
+    }
+    let figure = |metric, of: fn(&Started) -> f64| {
+        let (ours, peer) = (median(&ours, of), median(&peer, of));
+        Figure {
+            name: "hello",
+            metric,
+            ours,
+            peer,
+            peer_program: bench.peer,
+            ratio: ours / peer,
+            bound: None,
+        }
+    };
+    Ok(vec![
+        figure("resident KiB", |started| started.resident_kib),
+        figure("exec-to-ready µs", |started| started.ready.as_secs_f64() * 1e6),
+    ])
+}
+
+struct Started {
+    ready: Duration,
+    resident_kib: f64,
+}
+
+/// A process that ends with the measurement.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts a program and waits for the line `ready`.
+fn start(program: &Path) -> Result<Started> {
+    let failed = |why: String| format!("{}: {why}", program.display());
+    let begun = Instant::now();
+    let mut command = Command::new(program);
+    command.current_dir(root()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut running = Running(command.spawn().map_err(|error| failed(error.to_string()))?);
+    let Some(output) = running.0.stdout.take() else { return Err(failed("it has no output".into())) };
+    let ready = BufReader::new(output).lines().map_while(std::result::Result::ok).any(|line| line == "ready");
+    if !ready {
+        return Err(failed("it ended before it was ready".into()));
+    }
+    let ready = begun.elapsed();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", running.0.id()))
+        .map_err(|error| failed(format!("its memory cannot be read: {error}")))?;
+    let resident = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|kib| kib.trim().trim_end_matches(" kB").parse().ok());
+    Ok(Started { ready, resident_kib: resident.ok_or_else(|| failed("it has no VmRSS".into()))? })
+}
+
+fn median(starts: &[Started], of: fn(&Started) -> f64) -> f64 {
+    let mut values: Vec<f64> = starts.iter().map(of).collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
