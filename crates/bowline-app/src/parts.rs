@@ -31,6 +31,11 @@ pub trait Server: Send + 'static {
     /// else is a failure.
     fn drain<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<()>>;
 
+    /// Whether it is for operators and platforms rather than for callers: then it answers until the others have drained.
+    fn is_for_operators(&self) -> bool {
+        false
+    }
+
     /// Cancels what is left. [`Server::serve`] is expected to return soon after.
     fn abort(&self);
 }

@@ -55,6 +55,10 @@ impl Server for Admin {
         Box::pin(Admin::drain(self, cx))
     }
 
+    fn is_for_operators(&self) -> bool {
+        true
+    }
+
     fn abort(&self) {
         Admin::abort(self);
     }

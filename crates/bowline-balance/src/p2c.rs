@@ -35,15 +35,17 @@ impl Picker for P2c {
             }
         }
         let fresh = |index: &usize| !tried.contains(index);
-        let live = |index: &usize| candidates[*index].is_live() && candidates[*index].weight() > 0;
-        let all = 0..candidates.len();
-        let tiers: [Vec<usize>; 4] = [
-            all.clone().filter(|i| fresh(i) && live(i)).collect(),
-            all.clone().filter(fresh).collect(),
-            all.clone().filter(live).collect(),
-            all.collect(),
-        ];
-        tiers.iter().find_map(|tier| choose(candidates, tier, now, rng))
+        let live = |index: &usize| candidates[*index].is_live();
+        let wanted = |index: &usize| live(index) && candidates[*index].weight() > 0;
+        let all = || 0..candidates.len();
+        let among = |tier: Vec<usize>| choose(candidates, &tier, now, rng);
+        // A live one again before a dead one: what was tried and is still live has refused, and another connection may not.
+        None.or_else(|| among(all().filter(|i| fresh(i) && wanted(i)).collect()))
+            .or_else(|| among(all().filter(wanted).collect()))
+            .or_else(|| among(all().filter(|i| fresh(i) && live(i)).collect()))
+            .or_else(|| among(all().filter(live).collect()))
+            .or_else(|| among(all().filter(fresh).collect()))
+            .or_else(|| among(all().collect()))
     }
 }
 
@@ -138,7 +140,11 @@ mod tests {
     fn a_dead_one_is_never_picked_while_a_live_one_exists() {
         let candidates = [Fake::new(100, false), Fake::new(100, true), Fake::new(0, true)];
         assert_eq!(counts(&candidates, &[], 1), [0, 9_000, 0]);
-        assert_eq!(counts(&candidates, &[1], 1)[1], 0, "what was tried comes last");
+        assert_eq!(counts(&candidates, &[1], 1), [0, 9_000, 0], "though it was tried");
+        let candidates = [Fake::new(100, false), Fake::new(0, true)];
+        assert_eq!(counts(&candidates, &[], 1), [0, 9_000], "though it is not wanted");
+        let candidates = [Fake::new(100, true), Fake::new(100, true)];
+        assert_eq!(counts(&candidates, &[1], 1), [9_000, 0], "what was tried comes after what was not");
         assert!(P2c.pick(&[] as &[Fake], &[], ManualClock::new().now(), &SeededRng::new(1)).is_none());
     }
 

@@ -151,18 +151,22 @@ impl Link {
 
     async fn http1(self: &Arc<Self>) -> Result<Place> {
         let options = &self.shared.options;
-        let place = |connection| Place::Http1 { connection: Some(connection), link: Arc::clone(self) };
+        // Dropping it gives the room back.
+        let place = |connection| Place::Http1 { connection, link: Arc::clone(self) };
         if let Some(connection) = self.take_idle() {
             self.busy.fetch_add(1, Ordering::Relaxed);
-            return Ok(place(connection));
+            return Ok(place(Some(connection)));
         }
-        if self.busy.load(Ordering::Relaxed) >= options.http1_connections {
+        // Counted before connecting, so that many callers at once do not all find room.
+        let mut place = place(None);
+        if self.busy.fetch_add(1, Ordering::Relaxed) >= options.http1_connections {
             return Err(too_many(&self.endpoint, options.http1_connections));
         }
         let io: Io = self.within_time(self.shared.connector.connect(&self.endpoint)).await?;
-        let connection = Http1::open(io, &self.shared.tasks).await?;
-        self.busy.fetch_add(1, Ordering::Relaxed);
-        Ok(place(connection))
+        if let Place::Http1 { connection, .. } = &mut place {
+            *connection = Some(Http1::open(io, &self.shared.tasks).await?);
+        }
+        Ok(place)
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<(Http1, Instant)>> {

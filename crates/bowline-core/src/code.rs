@@ -92,21 +92,23 @@ impl Code {
         StatusCode::from_u16(self.http_status_u16()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// The closest code for an HTTP status that came from a server which sends no code.
-    ///
-    /// Follows gRPC's "HTTP to gRPC Status Code Mapping"; the statuses it leaves out map back as
-    /// [`Code::http_status`] maps forth. `None` for success.
+    /// The closest code for an HTTP status that came without one: [`Code::http_status`] the other way round, and for the
+    /// statuses that it never gives, whose fault they are. `None` for what is no failure.
     pub fn from_http(status: StatusCode) -> Option<Self> {
         Some(match status.as_u16() {
-            200..=299 => return None,
-            400 => Self::Internal,
+            100..=399 => return None,
             401 => Self::Unauthenticated,
             403 => Self::PermissionDenied,
-            404 => Self::Unimplemented,
+            404 | 410 => Self::NotFound,
+            405 | 501 => Self::Unimplemented,
+            408 | 504 => Self::DeadlineExceeded,
             409 => Self::Aborted,
-            429 | 502 | 503 | 504 => Self::Unavailable,
+            413 | 429 | 431 => Self::ResourceExhausted,
+            412 => Self::FailedPrecondition,
             499 => Self::Canceled,
-            501 => Self::Unimplemented,
+            400..=498 => Self::InvalidArgument,
+            502 | 503 => Self::Unavailable,
+            500 => Self::Internal,
             _ => Self::Unknown,
         })
     }

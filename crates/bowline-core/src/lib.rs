@@ -7,6 +7,7 @@
 mod clock;
 mod code;
 mod context;
+pub mod current;
 mod endpoint;
 mod error;
 mod identity;

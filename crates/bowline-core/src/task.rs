@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
-use crate::{Canceller, Context, Error, Result};
+use crate::{Canceller, Context, Error, Result, current};
 
 /// Runs tasks that belong together. The first failure cancels the others' [`Context`]; a panic is a failure; dropping
 /// the group aborts what still runs. The model is Go's `errgroup`.
@@ -62,14 +62,15 @@ impl<T: Send + 'static> Group<T> {
         Fut: Future<Output = Result<T>> + Send + 'static,
     {
         let (cx, limit) = (self.cx.clone(), self.limit.clone());
-        self.tasks.spawn(async move {
+        // What a task logs belongs to the request that began it.
+        self.tasks.spawn(current::scoped(cx.clone(), async move {
             let _permit = match limit {
                 None => None,
                 // The semaphore is never closed; were it, running without a permit is the safe side.
                 Some(limit) => cx.run(limit.acquire_owned()).await?.ok(),
             };
             contain(async { task(cx).await }).await?
-        });
+        }));
     }
 
     /// Waits for every task. The results are in the order in which tasks ended.
@@ -234,6 +235,16 @@ mod tests {
         group.spawn(|_| async { Err(Error::not_found("first")) });
         let error = group.wait().await.unwrap_err();
         assert!(error.is_not_found(), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_task_is_part_of_the_request_that_began_it() {
+        let mut group = Group::new(&Context::background().with_value(7_u8));
+        group.spawn(|_| async {
+            tokio::task::yield_now().await;
+            Ok(current::with(|cx| cx.value::<u8>().copied()).flatten())
+        });
+        assert_eq!(group.wait().await.unwrap(), [Some(7)]);
     }
 
     #[tokio::test]

@@ -45,10 +45,20 @@ impl TraceContext {
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let parent = headers.get(TRACEPARENT)?.as_bytes();
         let (trace, span, flags) = parse(parent)?;
-        let (state, baggage) = (headers.get(TRACESTATE), headers.get(BAGGAGE));
-        let carried = (state.is_some() || baggage.is_some())
-            .then(|| Arc::new(Carried { state: state.cloned(), baggage: baggage.cloned() }));
+        let (state, baggage) = (joined(headers, &TRACESTATE), joined(headers, &BAGGAGE));
+        let carried = (state.is_some() || baggage.is_some()).then(|| Arc::new(Carried { state, baggage }));
         Some(Self { trace, span, flags, carried })
+    }
+
+    /// The span of a request with these headers: a child of the caller's, or the first of a new trace. Baggage is carried
+    /// either way: it belongs to the request, not to its trace.
+    pub fn of_request(headers: &HeaderMap, rng: &impl Rng) -> Self {
+        if let Some(parent) = Self::from_headers(headers) {
+            return parent.child(rng);
+        }
+        let baggage = joined(headers, &BAGGAGE);
+        let carried = baggage.map(|baggage| Arc::new(Carried { state: None, baggage: Some(baggage) }));
+        Self { carried, ..Self::start(rng) }
     }
 
     /// The same trace, a new span.
@@ -94,6 +104,18 @@ impl TraceContext {
         let span = self.span;
         fmt::from_fn(move |f| write!(f, "{span:016x}"))
     }
+}
+
+/// A list that may come as several headers, as one.
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    let mut all = first.as_bytes().to_vec();
+    for value in values {
+        all.push(b',');
+        all.extend_from_slice(value.as_bytes());
+    }
+    if all.len() == first.len() { Some(first.clone()) } else { HeaderValue::from_bytes(&all).ok() }
 }
 
 fn parse(value: &[u8]) -> Option<((u64, u64), u64, u8)> {
@@ -163,6 +185,25 @@ mod tests {
         let child = trace.child(&SeededRng::new(1));
         assert_eq!(child.trace_id().to_string(), trace.trace_id().to_string());
         assert_ne!(child.span_id().to_string(), trace.span_id().to_string());
+    }
+
+    #[test]
+    fn what_is_carried_may_be_several_headers_and_baggage_needs_no_parent() {
+        let mut inbound = headers("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        for (name, value) in [(TRACESTATE, "a=1"), (TRACESTATE, "b=2"), (BAGGAGE, "c=3"), (BAGGAGE, "d=4")] {
+            inbound.append(name, HeaderValue::from_static(value));
+        }
+        let mut outbound = HeaderMap::new();
+        TraceContext::of_request(&inbound, &SeededRng::new(1)).write_headers(&mut outbound);
+        assert_eq!(
+            (&outbound[TRACESTATE], &outbound[BAGGAGE]),
+            (&"a=1,b=2".parse().unwrap(), &"c=3,d=4".parse().unwrap())
+        );
+        inbound.remove(TRACEPARENT);
+        outbound.clear();
+        TraceContext::of_request(&inbound, &SeededRng::new(1)).write_headers(&mut outbound);
+        assert_eq!(outbound[BAGGAGE], "c=3,d=4");
+        assert!(!outbound.contains_key(TRACESTATE), "it belongs to the trace that nobody named");
     }
 
     #[test]

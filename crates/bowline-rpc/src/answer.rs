@@ -39,8 +39,10 @@ impl Answer {
             return Err(if ended { error } else { answer.next().await.err().unwrap_or(error) });
         }
         if parts.status != StatusCode::OK {
-            let code = Code::from_http(parts.status).unwrap_or(Code::Unknown);
-            return Err(Error::new(code, format!("the server answered with HTTP {}", parts.status)));
+            return Err(Error::new(
+                of_foreign(parts.status),
+                format!("the server answered with HTTP {}", parts.status),
+            ));
         }
         let speaks_grpc = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/grpc");
         if !parts.headers.get(CONTENT_TYPE).is_some_and(speaks_grpc) {
@@ -88,6 +90,18 @@ impl Answer {
             None => Ok(message),
             Some(_) => Err(wrong("the server answered with more than one message")),
         }
+    }
+}
+
+/// gRPC's "HTTP to gRPC Status Code Mapping": for an answer that some other server or proxy gave in a gRPC server's place.
+fn of_foreign(status: StatusCode) -> Code {
+    match status.as_u16() {
+        400 => Code::Internal,
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::Unimplemented,
+        429 | 502 | 503 | 504 => Code::Unavailable,
+        _ => Code::Unknown,
     }
 }
 

@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
+use crate::budget::Meter;
 use crate::headers::GRPC_STATUS;
 
 /// How a body came to its end.
@@ -30,6 +31,7 @@ type OnEnd = Box<dyn FnOnce(End<'_>) + Send>;
 pub struct Body {
     source: Source,
     on_end: Option<OnEnd>,
+    meter: Option<Box<Meter>>,
 }
 
 enum Source {
@@ -47,7 +49,7 @@ enum Source {
 impl Body {
     /// Nothing.
     pub const fn empty() -> Self {
-        Self { source: Source::Empty, on_end: None }
+        Self::from_source(Source::Empty)
     }
 
     /// What is in memory already.
@@ -76,11 +78,18 @@ impl Body {
     }
 
     const fn from_source(source: Source) -> Self {
-        Self { source, on_end: None }
+        Self { source, on_end: None, meter: None }
     }
 
     pub(crate) const fn rpc(body: connectrpc::ConnectRpcBody) -> Self {
         Self::from_source(Source::Rpc(body))
+    }
+
+    /// Counts what arrives, and breaks once it is too much.
+    #[must_use]
+    pub(crate) fn metered(mut self, meter: Meter) -> Self {
+        self.meter = Some(Box::new(meter));
+        self
     }
 
     /// Calls `observer` once: when the body is complete, breaks or is dropped. An earlier observer is called too.
@@ -174,6 +183,13 @@ impl HttpBody for Body {
             Source::Incoming(body) => ready!(Pin::new(body).poll_frame(task)).map(|f| f.map_err(broken)),
             Source::Rpc(body) => ready!(Pin::new(body).poll_frame(task)).map(|f| f.map_err(Error::from_std)),
             Source::Boxed(body) => ready!(body.as_mut().poll_frame(task)).map(|f| f.map_err(Error::from_std)),
+        };
+        let frame = match (&mut this.meter, frame) {
+            (Some(meter), Some(Ok(arrived))) => {
+                let counted = arrived.data_ref().map_or(Ok(()), |data| meter.count(data));
+                Some(counted.map(|()| arrived))
+            }
+            (_, frame) => frame,
         };
         if this.on_end.is_some() {
             match &frame {

@@ -20,7 +20,12 @@ pub enum ServingStatus {
     NotServing,
 }
 
-type Statuses = BTreeMap<String, ServingStatus>;
+#[derive(Debug)]
+struct Statuses {
+    all: BTreeMap<String, ServingStatus>,
+    /// The server stops: watches end.
+    closed: bool,
+}
 
 /// `grpc.health.v1.Health`, per service and for the whole server (the empty name).
 ///
@@ -34,20 +39,20 @@ impl Health {
     /// Health of these services, none of them serving.
     pub fn new<'a>(services: impl IntoIterator<Item = &'a str>) -> Self {
         let names = std::iter::once("").chain(services);
-        let statuses = names.map(|name| (name.to_owned(), ServingStatus::NotServing)).collect();
-        Self { statuses: Arc::new(watch::Sender::new(statuses)) }
+        let all = names.map(|name| (name.to_owned(), ServingStatus::NotServing)).collect();
+        Self { statuses: Arc::new(watch::Sender::new(Statuses { all, closed: false })) }
     }
 
     /// Sets one service; the empty name is the whole server.
     pub fn set(&self, service: &str, status: ServingStatus) {
-        self.statuses.send_if_modified(|all| all.insert(service.to_owned(), status) != Some(status));
+        self.statuses.send_if_modified(|s| s.all.insert(service.to_owned(), status) != Some(status));
     }
 
     /// Sets the server and every service.
     pub fn set_all(&self, status: ServingStatus) {
-        self.statuses.send_if_modified(|all| {
+        self.statuses.send_if_modified(|statuses| {
             let mut changed = false;
-            for own in all.values_mut() {
+            for own in statuses.all.values_mut() {
                 changed |= *own != status;
                 *own = status;
             }
@@ -55,9 +60,14 @@ impl Health {
         });
     }
 
+    /// Ends every watch, after its last status: a watch has no end of its own, and a server that stops waits for its calls.
+    pub fn close(&self) {
+        self.statuses.send_if_modified(|statuses| !std::mem::replace(&mut statuses.closed, true));
+    }
+
     /// One service's status; `None` if there is no such service.
     pub fn get(&self, service: &str) -> Option<ServingStatus> {
-        self.statuses.borrow().get(service).copied()
+        self.statuses.borrow().all.get(service).copied()
     }
 
     /// The service to mount.
@@ -85,20 +95,25 @@ impl health::Service for Health {
     }
 
     async fn watch(&self, _cx: &Context, req: HealthCheckRequest) -> Result<Streaming<HealthCheckResponse>> {
-        let mut statuses = self.statuses.subscribe();
-        statuses.mark_changed();
-        let state = (statuses, req.service, None);
+        let state = (self.statuses.subscribe(), req.service, None);
         Ok(Streaming::new(futures_util::stream::unfold(
             state,
             |(mut statuses, service, mut last)| async move {
                 loop {
-                    // The sender lives as long as the server that polls this.
-                    statuses.changed().await.ok()?;
-                    let now = statuses.borrow_and_update().get(&service).copied();
+                    let (now, closed) = {
+                        let statuses = statuses.borrow_and_update();
+                        (statuses.all.get(&service).copied(), statuses.closed)
+                    };
                     if last != Some(now) {
                         last = Some(now);
                         return Some((Ok(response(now)), (statuses, service, last)));
                     }
+                    if closed {
+                        let stopping = Error::unavailable("the server is stopping; watch another one");
+                        return Some((Err(stopping), (statuses, service, last)));
+                    }
+                    // The sender lives as long as the server that polls this.
+                    statuses.changed().await.ok()?;
                 }
             },
         )))

@@ -9,6 +9,7 @@
 
 mod answer;
 mod body;
+mod budget;
 mod caller;
 #[doc(hidden)]
 pub mod codegen;
@@ -35,6 +36,7 @@ pub mod proto {
 }
 
 pub use body::{Body, End};
+pub use budget::Budget;
 pub use caller::{BoxFuture, Caller, Transport};
 pub use handler::Message;
 pub use health::{Health, ServingStatus};

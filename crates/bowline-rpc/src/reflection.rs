@@ -32,7 +32,7 @@ struct File {
 }
 
 impl Reflection {
-    /// Reflects these services, each with its encoded descriptors.
+    /// Reflects these services, each with its encoded descriptors, and itself.
     ///
     /// # Errors
     /// If the descriptors are broken or contradict each other.
@@ -40,7 +40,9 @@ impl Reflection {
         let broken = |what: String| Error::internal(format!("the descriptors are broken: {what}"));
         let mut files = BTreeMap::new();
         let mut merged = FileDescriptorSet::default();
-        for (_, descriptors) in services {
+        let own = (server_reflection::NAME, crate::proto::FILE_DESCRIPTOR_SET);
+        let services: Vec<_> = services.iter().copied().chain([own]).collect();
+        for (_, descriptors) in &services {
             let set = FileDescriptorSet::decode_from_slice(descriptors).map_err(|e| broken(e.to_string()))?;
             for file in set.file {
                 let Some(name) = file.name.clone() else { continue };

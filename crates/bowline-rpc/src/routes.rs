@@ -1,6 +1,7 @@
 //! From a request to the method it calls.
 
 use std::collections::HashMap;
+use std::future::ready;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as Task, Poll};
@@ -8,16 +9,17 @@ use std::task::{Context as Task, Poll};
 use bowline_core::{Error, MethodKind, Operation, Result, WrapErr};
 use buffa_descriptor::DescriptorPool;
 use connectrpc::{ConnectRpcService, Limits};
-use http::header::HeaderValue;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 
+use crate::budget::{Framing, Meter, OUT_OF_BUDGET};
 use crate::caller::BoxFuture;
 use crate::handler::{Erased, Handler, is_plain};
 use crate::protocol::Unresolved;
 use crate::rest::{Binding, Found, RestCall, Tree, respond};
 use crate::scope::{Outcome, Scope};
-use crate::{Body, HttpRule, MethodDef, Protocol, ServiceDef};
+use crate::{Body, Budget, HttpRule, MethodDef, Protocol, ServiceDef};
 
 /// 4 MiB, the limit that gRPC's implementations share.
 pub const DEFAULT_BODY_LIMIT: usize = 4 * 1024 * 1024;
@@ -31,6 +33,7 @@ pub struct Route {
     rpc: ConnectRpcService<Erased>,
     bindings: Vec<Binding>,
     body_limit: usize,
+    budget: Budget,
 }
 
 /// What a request was resolved to, before any layer runs.
@@ -58,8 +61,9 @@ impl Resolved {
 }
 
 /// All mounted methods: by RPC path and by REST template.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Routes {
+    budget: Budget,
     routes: Vec<Arc<Route>>,
     paths: HashMap<&'static str, usize>,
     tree: Tree,
@@ -67,9 +71,10 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// No methods.
-    pub fn new() -> Self {
-        Self::default()
+    /// No methods. `budget` bounds what they hold together of messages that have not arrived completely.
+    pub fn new(budget: Budget) -> Self {
+        let (routes, paths) = (Vec::new(), HashMap::new());
+        Self { budget, routes, paths, tree: Tree::default(), services: Vec::new() }
     }
 
     /// Mounts a service. `body_limit` gives the most bytes a message of each method may have;
@@ -98,7 +103,8 @@ impl Routes {
                 }
             }
             self.paths.insert(def.path, index);
-            self.routes.push(Arc::new(Route::new(index, def, handler, bindings, body_limit(def))));
+            let route = Route::new(index, def, handler, bindings, body_limit(def), self.budget.clone());
+            self.routes.push(Arc::new(route));
         }
         self.services.push((name, descriptors));
         Ok(())
@@ -170,13 +176,14 @@ impl Route {
         handler: Arc<dyn Handler>,
         bindings: Vec<Binding>,
         body_limit: usize,
+        budget: Budget,
     ) -> Self {
         // An envelope is five bytes; compressed messages are bounded after inflation.
         let limits = Limits::default().with_max_message_size(body_limit).with_max_request_body_size(
             if def.kind.client_streams() { usize::MAX } else { body_limit.saturating_add(5) },
         );
         let rpc = ConnectRpcService::new(Erased::new(Arc::clone(&handler), def.kind)).with_limits(limits);
-        Self { index, operation: def.operation(), def, handler, rpc, bindings, body_limit }
+        Self { index, operation: def.operation(), def, handler, rpc, bindings, body_limit, budget }
     }
 
     /// Its place among the mounted methods, from 0: for tables of what is kept per method.
@@ -214,13 +221,29 @@ impl Route {
     /// Calls the method. The request's extensions hold its [`Scope`], which says how; every failure becomes a response in its
     /// protocol.
     pub fn call(self: Arc<Self>, mut request: Request<Body>) -> CallFuture {
-        let scope = request.extensions().get::<Scope>();
-        let short = scope.is_some_and(|scope| {
-            scope.rest.is_some()
-                || (self.def.kind == MethodKind::Unary
-                    && is_plain(request.method(), scope.protocol, request.headers()))
-        });
-        if short && let Some(mut scope) = request.extensions_mut().remove::<Scope>() {
+        let Some(scope) = request.extensions().get::<Scope>() else {
+            let error = Error::internal("a request without scope reached its method");
+            return CallFuture(Box::pin(ready(Protocol::detect(request.headers()).error_response(
+                &error,
+                None,
+                request.headers(),
+            ))));
+        };
+        let is_rest = scope.rest.is_some();
+        let is_short = is_rest
+            || (self.def.kind == MethodKind::Unary
+                && is_plain(request.method(), scope.protocol, request.headers()));
+        if !http_body::Body::is_end_stream(request.body()) {
+            let framing = match (self.def.kind.client_streams(), is_rest) {
+                (false, _) => Framing::Whole,
+                (true, false) => Framing::envelopes(),
+                (true, true) => Framing::Lines,
+            };
+            let meter = Meter::new(&self.budget, framing, &scope.outcome);
+            let body = std::mem::take(request.body_mut());
+            *request.body_mut() = body.metered(meter);
+        }
+        if is_short && let Some(mut scope) = request.extensions_mut().remove::<Scope>() {
             return CallFuture(match scope.rest.take() {
                 Some(rest) => Box::pin(async move {
                     let binding = &self.bindings[rest.binding];
@@ -229,10 +252,18 @@ impl Route {
                 None => Arc::clone(&self.handler).call_plain(scope, request.into_body(), self.body_limit),
             });
         }
+        let (scope, asked) = (scope.clone(), request.headers().get(CONTENT_TYPE).cloned());
         let call = tower::Service::call(&mut self.rpc.clone(), request);
         CallFuture(Box::pin(async move {
             let Ok(response) = call.await;
-            response.map(Body::rpc)
+            match scope.outcome.error() {
+                // connectrpc tells a body that broke as an internal error.
+                Some(error) if error.reason() == OUT_OF_BUDGET => {
+                    let asked = asked.map(|value| (CONTENT_TYPE, value)).into_iter().collect();
+                    scope.protocol.error_response(error, scope.cx.request_id(), &asked)
+                }
+                _ => response.map(Body::rpc),
+            }
         }))
     }
 }

@@ -20,6 +20,10 @@ use serde::Serialize;
 use crate::headers::{GRPC_MESSAGE, GRPC_STATUS, GRPC_STATUS_DETAILS};
 use crate::proto::google::rpc::{ErrorInfo, RequestInfo, RetryInfo, Status};
 
+/// The most bytes a message has on the wire, and the most all metadata has. An error travels in headers, whose room is
+/// limited: what is larger breaks the call, or the connection with all its calls.
+const MESSAGE_BYTES: usize = 2048;
+const METADATA_BYTES: usize = 2048;
 const TYPE_URL: &str = "type.googleapis.com/";
 /// What gRPC escapes in a message: all but printable ASCII, and the percent sign itself.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
@@ -29,7 +33,7 @@ const REQUEST_INFO: &str = "google.rpc.RequestInfo";
 
 /// The form for gRPC-Web and Connect, and for gRPC's streams.
 pub(crate) fn to_connect(error: &Error, request_id: Option<&RequestId>) -> ConnectError {
-    let mut wire = ConnectError::new(code_to_connect(error.code()), error.public_message());
+    let mut wire = ConnectError::new(code_to_connect(error.code()), message(error));
     for detail in details(error, request_id) {
         let name = detail.type_url.strip_prefix(TYPE_URL).unwrap_or(&detail.type_url);
         wire = wire.with_detail(ErrorDetail {
@@ -43,7 +47,7 @@ pub(crate) fn to_connect(error: &Error, request_id: Option<&RequestId>) -> Conne
 
 /// gRPC's status, in a response's head or its trailers.
 pub(crate) fn write_status(headers: &mut HeaderMap, error: &Error, request_id: Option<&RequestId>) {
-    let message = error.public_message();
+    let message = message(error);
     headers.insert(GRPC_STATUS, HeaderValue::from(error.code().number()));
     let encoded = utf8_percent_encode(message, ESCAPED).to_string();
     let status = Status {
@@ -61,6 +65,23 @@ pub(crate) fn write_status(headers: &mut HeaderMap, error: &Error, request_id: O
     }
 }
 
+/// As much of the public message as fits.
+fn message(error: &Error) -> &str {
+    let message = error.public_message();
+    &message[..message.floor_char_boundary(MESSAGE_BYTES)]
+}
+
+/// The entries of the metadata that fit, in their order.
+fn metadata(error: &Error) -> impl Iterator<Item = (&String, &String)> {
+    let mut left = METADATA_BYTES;
+    error.metadata().iter().filter(move |(key, value)| {
+        let size = key.len() + value.len();
+        let fits = size <= left;
+        left -= if fits { size } else { 0 };
+        fits
+    })
+}
+
 fn details(error: &Error, request_id: Option<&RequestId>) -> Vec<Any> {
     let any = |name: &str, value: Vec<u8>| Any {
         type_url: format!("{TYPE_URL}{name}"),
@@ -70,7 +91,7 @@ fn details(error: &Error, request_id: Option<&RequestId>) -> Vec<Any> {
     let info = ErrorInfo {
         reason: error.reason().into(),
         domain: error.domain().into(),
-        metadata: error.metadata().iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+        metadata: metadata(error).map(|(k, v)| (k.clone(), v.clone())).collect(),
         ..Default::default()
     };
     let mut details = vec![any(ERROR_INFO, info.encode_to_vec())];
@@ -192,6 +213,21 @@ mod tests {
         assert_eq!(back.metadata(), error.metadata());
         assert_eq!(back.retry_after(), Some(Duration::from_millis(1500)));
         assert!(back.is_remote());
+    }
+
+    #[test]
+    fn a_large_error_fits_into_headers() {
+        let error = Error::not_found("ä".repeat(20_000))
+            .with_metadata("a", "x".repeat(1500))
+            .with_metadata("b", "x".repeat(1500))
+            .with_metadata("c", "y");
+        let mut headers = HeaderMap::new();
+        write_status(&mut headers, &error, None);
+        let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        assert!(size < 14 * 1024, "{size}");
+        let back = there_and_back(to_connect(&error, None));
+        assert_eq!(back.message().chars().count(), 1024);
+        assert_eq!(back.metadata().keys().collect::<Vec<_>>(), ["a", "c"]);
     }
 
     #[test]

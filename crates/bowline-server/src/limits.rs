@@ -24,6 +24,8 @@ pub struct Limits {
     pub header_count: usize,
     /// Bytes of a message, where the method has no limit of its own. 4 MiB, as in gRPC's implementations.
     pub body_bytes: usize,
+    /// Bytes of messages that have not arrived completely, over all connections. 256 MiB: 64 of the largest at a time.
+    pub unfinished_bytes: usize,
     /// HTTP/2 streams at a time on a connection. 250.
     pub concurrent_streams: u32,
     /// Streams a peer may open and reset before they were accepted; more ends the connection (the rapid-reset attack,
@@ -53,6 +55,7 @@ impl Default for Limits {
             header_bytes: 16 * 1024,
             header_count: 100,
             body_bytes: bowline_rpc::DEFAULT_BODY_LIMIT,
+            unfinished_bytes: 256 * 1024 * 1024,
             concurrent_streams: 250,
             pending_resets: 20,
             error_resets: 1024,

@@ -43,10 +43,7 @@ pub(crate) fn context(
     });
     let request_id =
         headers.get(REQUEST_ID).and_then(RequestId::from_header).unwrap_or_else(|| RequestId::generate(&rng));
-    let trace = match TraceContext::from_headers(headers) {
-        Some(parent) => parent.child(&rng),
-        None => TraceContext::start(&rng),
-    };
+    let trace = TraceContext::of_request(headers, &rng);
     let (cx, canceller) = Context::builder()
         .deadline(time.and_then(|time| Instant::now().checked_add(time)))
         .tenant(tenant)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bowline_core::{Context, Endpoint, Error, Result};
-use bowline_rpc::{Body, Health, MethodDef, Reflection, Routes, ServiceDef, ServingStatus};
+use bowline_rpc::{Body, Budget, Health, MethodDef, Reflection, Routes, ServiceDef, ServingStatus};
 use bowline_telemetry::Metrics;
 use http::Request;
 
@@ -173,7 +173,7 @@ impl Server {
             let own = body_limits.iter().find(|(method, _)| method == def.path);
             own.map_or(self.options.limits.body_bytes, |(_, bytes)| *bytes)
         };
-        let mut routes = Routes::new();
+        let mut routes = Routes::new(Budget::new(self.options.limits.unfinished_bytes));
         for service in services {
             routes.mount(service, limit)?;
         }
@@ -218,6 +218,7 @@ impl Server {
     /// If `cx` ends first; then [`Server::abort`] is what is left.
     pub async fn drain(&self, cx: &Context) -> Result<()> {
         self.set_ready(false);
+        self.health.close();
         match &self.connections {
             None => Ok(()),
             Some(connections) => connections.drain(cx).await,

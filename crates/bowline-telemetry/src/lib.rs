@@ -5,7 +5,6 @@
 //! - [`current`]: which request the running task works for, so that a log line deep inside needs no context passed to it.
 
 mod calls;
-pub mod current;
 pub mod logs;
 mod metrics;
 

@@ -29,7 +29,7 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn start(config: Config) -> Self {
         let node = Node::new(config).unwrap();
-        let mut routes = Routes::new();
+        let mut routes = Routes::new(bowline_rpc::Budget::new(1 << 20));
         routes.mount(node.service_def(), |_| bowline_rpc::DEFAULT_BODY_LIMIT).unwrap();
         let tasks = Tracker::new();
         let running = node.clone();

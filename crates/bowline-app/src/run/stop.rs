@@ -99,28 +99,27 @@ impl Machine {
         }
     }
 
-    /// Lets every server finish what is under way, all at the same time, and aborts those that are not done in time.
+    /// Lets every server finish what is under way, all callers' at the same time and then the operators', and aborts those that are not done in time.
     async fn drain(&mut self, verdict: &mut Verdict) {
         self.enter(State::Draining);
         self.shared.background.stop();
         let (cx, canceller) = Context::background().with_timeout(self.lifecycle.drain).with_cancel();
         let aborted = self.is_aborted();
-        let drains = self.servers.iter_mut().filter(|b| b.phase == Phase::Serving).map(|bound| {
-            let cx = cx.clone();
-            async move {
-                let result =
-                    if aborted { Err(Error::canceled("no time to drain")) } else { drain(bound, &cx).await };
-                let Err(error) = result else { return None };
-                abort(bound);
-                if error.is_timeout() {
-                    tracing::warn!(server = bound.name, "what was left at the drain deadline was cut off");
-                    return None;
-                }
-                Some(error.context(format!("draining server `{}`", bound.name)))
-            }
-        });
         let errors = {
-            let mut all = pin!(join_all(drains));
+            let (operators, callers): (Vec<_>, Vec<_>) = self
+                .servers
+                .iter_mut()
+                .filter(|b| b.phase == Phase::Serving)
+                .partition(|b| b.server.is_for_operators());
+            let drains = async |servers: Vec<&mut Bound>| {
+                join_all(servers.into_iter().map(|bound| drain_or_abort(bound, &cx, aborted))).await
+            };
+            // Who watches the process sees it drain.
+            let mut all = pin!(async {
+                let mut errors = drains(callers).await;
+                errors.extend(drains(operators).await);
+                errors
+            });
             tokio::select! {
                 errors = &mut all => errors,
                 () = self.shared.aborted() => {
@@ -204,6 +203,18 @@ impl Machine {
             }
         }
     }
+}
+
+/// The failure, if it was one.
+async fn drain_or_abort(bound: &mut Bound, cx: &Context, aborted: bool) -> Option<Error> {
+    let drained = if aborted { Err(Error::canceled("no time to drain")) } else { drain(bound, cx).await };
+    let error = drained.err()?;
+    abort(bound);
+    if error.is_timeout() {
+        tracing::warn!(server = bound.name, "what was left at the drain deadline was cut off");
+        return None;
+    }
+    Some(error.context(format!("draining server `{}`", bound.name)))
 }
 
 async fn drain(bound: &mut Bound, cx: &Context) -> Result<()> {

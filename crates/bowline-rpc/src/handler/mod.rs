@@ -11,7 +11,8 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 
-use bowline_core::{Context, Error, Result};
+use bowline_core::task::contain;
+use bowline_core::{Context, Error, Result, current};
 use bytes::Bytes;
 use connectrpc::{ConnectError, RequestContext};
 use serde::Serialize;
@@ -122,10 +123,9 @@ where
         if *ended {
             return None;
         }
-        let next = match cx.run(messages.message()).await {
-            Ok(next) => next,
-            Err(error) => Err(error),
-        };
+        // As before the first message: a panic is this call's error, and what is logged has its ids.
+        let next = current::scoped(cx.clone(), contain(cx.run(messages.message())));
+        let next = next.await.flatten().flatten();
         let item = match next {
             Ok(Some(message)) => encode(message),
             Ok(None) => {

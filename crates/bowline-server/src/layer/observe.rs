@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::task::{Context as Task, Poll, ready};
 use std::time::Duration;
 
-use bowline_core::{Code, Context, Error, Instant, Operation};
+use bowline_core::{Code, Context, Error, Instant, Operation, current};
 use bowline_rpc::headers::{REQUEST_ID, grpc_status};
 use bowline_rpc::{Body, End, Outcome, Protocol, Scope};
-use bowline_telemetry::{InFlight, current};
+use bowline_telemetry::InFlight;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 

@@ -109,10 +109,10 @@ impl Listener {
             Self::Tcp(listener) => Some(listener.accept().await.map(|(stream, addr)| {
                 // Small frames must not wait for more; a socket that cannot say so works all the same.
                 let _ = stream.set_nodelay(true);
-                (Io::Tcp { stream }, PeerAddr::Tcp(addr))
+                (Io::tcp(stream), PeerAddr::Tcp(addr))
             })),
             Self::Unix(listener, _) => {
-                Some(listener.accept().await.map(|(stream, _)| (Io::Unix { stream }, PeerAddr::Local)))
+                Some(listener.accept().await.map(|(stream, _)| (Io::unix(stream), PeerAddr::Local)))
             }
             Self::Memory(listener) => {
                 let stream = listener.accept().await?;
