@@ -89,11 +89,12 @@ async fn a_failing_build_shows_its_cause_and_starts_nothing() {
 #[tokio::test]
 async fn an_application_that_is_never_ready_is_told_with_its_last_words() {
     let project = Project::new(&["first"]);
-    let file = project.root().join("bowline.toml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    let unready = text.replace("/health/ready", "/health/never") + "start_seconds = 1\n";
-    std::fs::write(&file, unready).unwrap();
+    project.declare("start_seconds = 1");
+    project.hide(0);
     let error = project.fail(&["up"]).await;
-    assert!(error.contains("first was not ready after 1s") && error.contains("/health/never"), "{error}");
+    assert!(
+        error.contains("first was not ready after 1s") && error.contains("/health/ready did not answer 200"),
+        "{error}"
+    );
     project.is_gone().await;
 }

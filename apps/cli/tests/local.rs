@@ -97,16 +97,12 @@ async fn one_that_does_not_come_back_keeps_nobody_else_from_it() {
     let project = Project::new(&["first", "second"]);
     let mut up = project.start(&["up"]);
     up.says("all are ready").await;
-    // Started again, the first answers at another address, so that nobody sees it ready.
-    let config = project.root().join("first.yaml");
-    let good = std::fs::read_to_string(&config).unwrap();
-    let admin = format!("127.0.0.1:{}", project.apps[0].admin);
-    std::fs::write(&config, good.replace(&admin, "127.0.0.1:0")).unwrap();
+    let good = project.hide(0);
     project.ps().await.iter().for_each(|row| kill(row.pid));
     up.says("second is ready again").await;
     let rows = project.ps().await;
     assert_eq!((&*rows[0].status, &*rows[1].status), ("starting", "ready"));
-    std::fs::write(&config, good).unwrap();
+    std::fs::write(project.root().join("first.yaml"), good).unwrap();
     kill(rows[0].pid);
     up.says("first is ready again").await;
 }
@@ -123,6 +119,22 @@ async fn a_restart_that_fails_says_why_and_the_application_comes_back_once_it_ca
     assert!(error.contains("first.yaml") && error.contains("ttl"), "{error}");
     std::fs::write(&config, good).unwrap();
     table(&project, |rows| rows[0].status == "ready").await;
+}
+
+#[tokio::test]
+async fn an_interrupt_does_not_wait_for_a_restart() {
+    let project = Project::new(&["first"]);
+    project.declare("start_seconds = 1000");
+    let mut up = project.start(&["up"]);
+    up.says("all are ready").await;
+    project.hide(0);
+    let mut restart = project.start(&["restart", "first"]);
+    up.says("restarting first").await;
+    up.interrupt();
+    assert!(up.ended().await.success(), "{}", up.log());
+    assert!(!restart.ended().await.success(), "{}", restart.log());
+    assert!(common::one_error(&restart.log()).contains("the supervisor stopped before it answered"));
+    project.is_gone().await;
 }
 
 #[tokio::test]

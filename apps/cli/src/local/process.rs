@@ -87,7 +87,7 @@ impl Process {
     }
 
     /// Asks it to end; kills it when `timeout` has passed.
-    pub(crate) async fn stop(mut self, timeout: Duration) -> ExitStatus {
+    pub(crate) async fn stop(&mut self, timeout: Duration) -> ExitStatus {
         // It may have ended by itself; then there is nobody to ask.
         let _ = kill_process(self.pid, Signal::TERM);
         if let Ok(status) = tokio::time::timeout(timeout, self.ended()).await {

@@ -141,7 +141,7 @@ impl Supervisor {
                 built = &mut built => return built.map(|()| true),
                 () = signals.next() => return Err(Error::canceled("interrupted while building")),
                 Ok((stream, _)) = commands.accept() => {
-                    if self.command(stream).await {
+                    if self.command(stream, signals).await {
                         return Ok(false);
                     }
                 }
@@ -173,7 +173,7 @@ impl Supervisor {
             match self.next_event(signals, commands).await {
                 Event::Signal => return Ok(false),
                 Event::Command(stream) => {
-                    if self.command(stream).await {
+                    if self.command(stream, signals).await {
                         return Ok(false);
                     }
                 }
@@ -215,7 +215,7 @@ impl Supervisor {
             match self.next_event(signals, commands).await {
                 Event::Signal => return Ok(()),
                 Event::Command(stream) => {
-                    if self.command(stream).await {
+                    if self.command(stream, signals).await {
                         return Ok(());
                     }
                 }
@@ -278,7 +278,7 @@ impl Supervisor {
     }
 
     /// Answers a command; true if everything is to stop.
-    async fn command(&mut self, mut stream: UnixStream) -> bool {
+    async fn command(&mut self, mut stream: UnixStream, signals: &mut Signals) -> bool {
         let request =
             tokio::time::timeout(Duration::from_secs(1), control::read::<Request>(&mut stream)).await;
         let Ok(Ok(request)) = request else { return false };
@@ -286,10 +286,16 @@ impl Supervisor {
         let reply = match request {
             Request::Ps => Reply::Apps { apps: self.rows(), ready: self.ready },
             Request::Down => Reply::Done,
-            Request::Restart { app } => match self.restart(&app).await {
-                Ok(()) => Reply::Done,
-                Err(error) => Reply::Refused { why: error.to_string() },
-            },
+            Request::Restart { app } => {
+                let restarted = tokio::select! {
+                    restarted = self.restart(&app) => restarted,
+                    () = signals.next() => return true,
+                };
+                match restarted {
+                    Ok(()) => Reply::Done,
+                    Err(error) => Reply::Refused { why: error.to_string() },
+                }
+            }
         };
         // Whoever asked may have gone.
         let _ = control::write(&mut stream, &reply).await;
@@ -329,8 +335,9 @@ impl Supervisor {
         let slot = &mut self.slots[index];
         slot.status = Status::Stopped;
         // Without a process of ours the pid file may be of one that an earlier supervisor left behind.
-        let Some(process) = slot.process.take() else { return };
+        let Some(process) = &mut slot.process else { return };
         let status = process.stop(slot.app.stop_timeout()).await;
+        slot.process = None;
         self.output.say(&format!("{} stopped ({status})", slot.app.name));
         // Gone already is as good.
         let _ = std::fs::remove_file(self.project.directory(&slot.app).join("pid"));
