@@ -28,8 +28,9 @@ pub async fn run(boot: Boot) -> Result<()> {
     settings.server.edge = true;
     let service = boot.service(&settings, &config)?;
     let channels = service.channels();
-    let proxy = Proxy::new(reload::read(&config.routes, &channels)?);
+    let (table, seen) = reload::read(&config.routes, &channels)?;
+    let proxy = Proxy::new(table);
     let server = service.server()?.fallback(proxy.clone());
-    let watch = reload::watch(config.routes.clone(), channels, proxy);
+    let watch = reload::watch(config.routes.clone(), seen, channels, proxy);
     service.serve(server).background("route table", watch).run().await
 }

@@ -15,9 +15,13 @@ use crate::table::Table;
 /// How often the file is looked at.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Reads the table for the first time.
-pub(crate) fn read(path: &Path, channels: &ChannelFactory) -> Result<Table> {
-    parse(path, channels, &Table::default())
+/// What the file held when it was last looked at; nothing if it could not be read.
+type Seen = Option<Vec<u8>>;
+
+/// Reads the table for the first time. What was seen goes to [`watch`], which must notice a change from the start on.
+pub(crate) fn read(path: &Path, channels: &ChannelFactory) -> Result<(Table, Seen)> {
+    let seen = std::fs::read(path).ok();
+    Ok((parse(path, channels, &Table::default())?, seen))
 }
 
 fn parse(path: &Path, channels: &ChannelFactory, known: &Table) -> Result<Table> {
@@ -30,10 +34,10 @@ fn parse(path: &Path, channels: &ChannelFactory, known: &Table) -> Result<Table>
 pub(crate) async fn watch_file(
     cx: Context,
     path: PathBuf,
+    mut seen: Seen,
     channels: ChannelFactory,
     proxy: Proxy,
 ) -> Result<()> {
-    let mut seen = tokio::fs::read(&path).await.ok();
     while cx.run(tokio::time::sleep(INTERVAL)).await.is_ok() {
         let now = tokio::fs::read(&path).await.ok();
         if now == seen {
@@ -54,8 +58,40 @@ pub(crate) async fn watch_file(
 /// As [`watch_file`], in the form of a background task.
 pub(crate) fn watch(
     path: PathBuf,
+    seen: Seen,
     channels: ChannelFactory,
     proxy: Proxy,
 ) -> impl FnOnce(Context) -> std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>> + Send + 'static {
-    move |cx| Box::pin(watch_file(cx, path, channels, proxy))
+    move |cx| Box::pin(watch_file(cx, path, seen, channels, proxy))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bowline::client::Channel;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_between_the_first_read_and_the_watch_is_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("routes.yaml");
+        let table = |prefix| format!("routes: [{{ prefix: {prefix}, service: \"static:///h:1\" }}]");
+        std::fs::write(&path, table("/v1")).unwrap();
+        let channels: ChannelFactory = Arc::new(|target| Channel::builder(target).build());
+        let (first, seen) = read(&path, &channels).unwrap();
+        std::fs::write(&path, table("/v2")).unwrap();
+        let proxy = Proxy::new(first);
+        let (cx, canceller) = Context::background().with_cancel();
+        let changed = async {
+            while proxy.table().find("h", "/v2").is_none() {
+                tokio::time::sleep(INTERVAL).await;
+            }
+            canceller.cancel();
+        };
+        let watch = watch_file(cx, path, seen, channels, proxy.clone());
+        let both = tokio::time::timeout(INTERVAL * 100, async { tokio::join!(watch, changed) });
+        both.await.expect("the change is seen").0.unwrap();
+    }
 }

@@ -157,7 +157,7 @@ impl Pages {
             let logs =
                 logs.ok_or_else(|| Error::failed_precondition("this process' logging was set up elsewhere"))?;
             let level = body.collect(LEVEL_BYTES).await?;
-            logs.set_level(std::str::from_utf8(&level).unwrap_or_default().trim())?;
+            logs.set_level(String::from_utf8_lossy(&level).trim())?;
             Ok(json!({ "level": logs.level() }))
         };
         match outcome.await {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime as Timer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -86,12 +86,19 @@ impl LogHandle {
 }
 
 fn parse(level: &str) -> Result<EnvFilter> {
-    EnvFilter::builder().parse(level).map_err(|e| {
+    let wrong = || {
         Error::invalid_argument(format!(
             "`{level}` is no log level: use error, warn, info, debug or trace, or levels by module such as `info,shop=debug`"
         ))
-        .with_source(e)
-    })
+    };
+    // The filter would take any other word for a module, to be logged while everything else is not: a typing error would
+    // end the log.
+    let is_level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
+    let is_known = |part: &str| part.contains(['=', '[', ']']) || is_level(part);
+    if !level.split(',').all(is_known) {
+        return Err(wrong());
+    }
+    EnvFilter::builder().parse(level).map_err(|e| wrong().with_source(e))
 }
 
 struct Lines {
@@ -240,5 +247,21 @@ impl Visit for Fields {
 
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.add(field, value.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_taken_and_other_words_refused() {
+        for level in ["info", "OFF", "warn,shop=debug", "shop=debug", "info,[request{id}]=trace"] {
+            assert!(parse(level).is_ok(), "{level}");
+        }
+        for level in ["", "loud", "info,shop", "info,", "shop=loud", "=="] {
+            let error = parse(level).unwrap_err().to_string();
+            assert!(error.contains(&format!("`{level}` is no log level")), "{error}");
+        }
     }
 }

@@ -94,7 +94,7 @@ impl Http {
         Self { sender: Sender::Http2(sender), authority, _connection: tasks }
     }
 
-    /// Sends a request and reads the whole response.
+    /// Sends a request and reads the whole response. A `host` among the headers takes the place of the address.
     pub async fn call(
         &mut self,
         method: &str,
@@ -113,12 +113,14 @@ impl Http {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Option<Answer> {
+        let named = headers.iter().find(|(name, _)| *name == "host");
+        let host = named.map_or(&*self.authority, |(_, host)| host);
         let uri = match self.sender {
             Sender::Http1(_) => path.to_owned(),
-            Sender::Http2(_) => format!("http://{}{path}", self.authority),
+            Sender::Http2(_) => format!("http://{host}{path}"),
         };
-        let mut request = Request::builder().method(method).uri(uri).header("host", &self.authority);
-        for (name, value) in headers {
+        let mut request = Request::builder().method(method).uri(uri).header("host", host);
+        for (name, value) in headers.iter().filter(|(name, _)| *name != "host") {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(body.into())).unwrap();

@@ -1,12 +1,14 @@
-//! What the integration tests share: a plain HTTP client, and waiting for a condition with a bound.
+//! What the integration tests share: a plain HTTP client, processes, and waiting for a condition with a bound.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "support of tests")]
 
 mod http;
+mod process;
 
 use std::time::Duration;
 
 pub use crate::http::{Answer, Authority, Http};
+pub use crate::process::{PATIENCE, Process, admin_page, build, free_port, programs};
 
 /// Waits until `condition` holds.
 ///

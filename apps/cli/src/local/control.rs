@@ -70,6 +70,9 @@ pub(crate) async fn read<T: for<'de> Deserialize<'de>>(stream: &mut UnixStream) 
     let mut line = String::new();
     let limited = tokio::io::AsyncReadExt::take(stream, LINE);
     BufReader::new(limited).read_line(&mut line).await.context("reading from the control socket")?;
+    if line.is_empty() {
+        return Err(Error::unavailable("the supervisor stopped before it answered"));
+    }
     serde_json::from_str(&line).context("reading from the control socket")
 }
 

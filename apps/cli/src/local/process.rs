@@ -18,7 +18,8 @@ use super::project::{App, Project};
 pub(crate) async fn build(project: &Project) -> Result<()> {
     let Some((program, arguments)) = project.build.split_first() else { return Ok(()) };
     let mut command = Command::new(program);
-    command.args(arguments).current_dir(&project.root).stdin(Stdio::null());
+    // Whoever is interrupted while building drops this, and the build must not go on behind the prompt.
+    command.args(arguments).current_dir(&project.root).stdin(Stdio::null()).kill_on_drop(true);
     let mut packages: Vec<&str> = project.apps.iter().map(|app| app.package.as_str()).collect();
     packages.sort_unstable();
     packages.dedup();
@@ -86,7 +87,7 @@ impl Process {
     }
 
     /// Asks it to end; kills it when `timeout` has passed.
-    pub(crate) async fn stop(mut self, timeout: Duration) -> ExitStatus {
+    pub(crate) async fn stop(&mut self, timeout: Duration) -> ExitStatus {
         // It may have ended by itself; then there is nobody to ask.
         let _ = kill_process(self.pid, Signal::TERM);
         if let Ok(status) = tokio::time::timeout(timeout, self.ended()).await {

@@ -1,5 +1,7 @@
 //! Looks after a project's applications.
 
+use std::pin::pin;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -64,13 +66,15 @@ pub(crate) struct Supervisor {
     output: Arc<Output>,
     slots: Vec<Slot>,
     ready: bool,
+    /// Whose readiness was asked for last: one that never gets ready must not keep the others from being asked.
+    probed: usize,
 }
 
 /// What woke the supervisor.
 enum Event {
     Signal,
     Command(UnixStream),
-    Ended(usize, std::process::ExitStatus),
+    Ended(usize, ExitStatus),
     Due(usize),
     Probed(usize, bool),
 }
@@ -86,7 +90,7 @@ impl Supervisor {
             started: Instant::now(),
         };
         let slots = project.apps.iter().map(slot).collect();
-        Self { project, output: Arc::new(output), slots, ready: false }
+        Self { project, output: Arc::new(output), slots, ready: false, probed: 0 }
     }
 
     /// Until Ctrl-C, SIGTERM, `bowline down`, or a failure to start. Whatever was started has ended then.
@@ -111,9 +115,8 @@ impl Supervisor {
             probe::is_free(&slot.app.name, &slot.app.address)?;
             probe::is_free(&slot.app.name, &slot.app.ready)?;
         }
-        tokio::select! {
-            built = process::build(&self.project) => built?,
-            () = signals.next() => return Err(Error::canceled("interrupted while building")),
+        if !self.build(signals, commands).await? {
+            return Ok(());
         }
         for index in 0..self.slots.len() {
             self.start(index)?;
@@ -127,6 +130,23 @@ impl Supervisor {
         }
         self.output.say("all are ready; Ctrl-C stops them");
         self.look_after(signals, commands).await
+    }
+
+    /// Builds. False if told to stop meanwhile.
+    async fn build(&mut self, signals: &mut Signals, commands: &UnixListener) -> Result<bool> {
+        let project = self.project.clone();
+        let mut built = pin!(process::build(&project));
+        loop {
+            tokio::select! {
+                built = &mut built => return built.map(|()| true),
+                () = signals.next() => return Err(Error::canceled("interrupted while building")),
+                Ok((stream, _)) = commands.accept() => {
+                    if self.command(stream, signals).await {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
     }
 
     fn rows(&self) -> Vec<Row> {
@@ -153,19 +173,11 @@ impl Supervisor {
             match self.next_event(signals, commands).await {
                 Event::Signal => return Ok(false),
                 Event::Command(stream) => {
-                    if self.command(stream).await {
+                    if self.command(stream, signals).await {
                         return Ok(false);
                     }
                 }
-                Event::Ended(ended, status) => {
-                    let name = &self.slots[ended].app.name;
-                    let log = self.project.directory(&self.slots[ended].app).join("log");
-                    return Err(Error::failed_precondition(format!(
-                        "{name} ended while starting ({status}): {} (all of it: {})",
-                        last_line(&log),
-                        log.display()
-                    )));
-                }
+                Event::Ended(ended, status) => return Err(self.ended_while_starting(ended, status)),
                 Event::Due(_) => {}
                 Event::Probed(probed, ready) => {
                     let slot = &mut self.slots[probed];
@@ -187,12 +199,23 @@ impl Supervisor {
         }
     }
 
+    fn ended_while_starting(&self, index: usize, status: ExitStatus) -> Error {
+        let app = &self.slots[index].app;
+        let log = self.project.directory(app).join("log");
+        Error::failed_precondition(format!(
+            "{} ended while starting ({status}): {} (all of it: {})",
+            app.name,
+            last_line(&log),
+            log.display()
+        ))
+    }
+
     async fn look_after(&mut self, signals: &mut Signals, commands: &UnixListener) -> Result<()> {
         loop {
             match self.next_event(signals, commands).await {
                 Event::Signal => return Ok(()),
                 Event::Command(stream) => {
-                    if self.command(stream).await {
+                    if self.command(stream, signals).await {
                         return Ok(());
                     }
                 }
@@ -209,7 +232,9 @@ impl Supervisor {
     }
 
     async fn next_event(&mut self, signals: &mut Signals, commands: &UnixListener) -> Event {
-        let starting = self.slots.iter().position(|slot| slot.status == Status::Starting);
+        let mut turns = (1..=self.slots.len()).map(|step| (self.probed + step) % self.slots.len());
+        let starting = turns.find(|index| self.slots[*index].status == Status::Starting);
+        self.probed = starting.unwrap_or(self.probed);
         let probed = starting.map(|index| (index, self.slots[index].app.ready.clone()));
         let due = self.slots.iter().enumerate().filter_map(|(index, slot)| match slot.status {
             Status::Crashed(at) => Some((at, index)),
@@ -230,7 +255,7 @@ impl Supervisor {
         }
     }
 
-    fn crashed(&mut self, index: usize, status: std::process::ExitStatus) {
+    fn crashed(&mut self, index: usize, status: ExitStatus) {
         let slot = &mut self.slots[index];
         slot.process = None;
         if slot.started.elapsed() > SETTLED {
@@ -253,7 +278,7 @@ impl Supervisor {
     }
 
     /// Answers a command; true if everything is to stop.
-    async fn command(&mut self, mut stream: UnixStream) -> bool {
+    async fn command(&mut self, mut stream: UnixStream, signals: &mut Signals) -> bool {
         let request =
             tokio::time::timeout(Duration::from_secs(1), control::read::<Request>(&mut stream)).await;
         let Ok(Ok(request)) = request else { return false };
@@ -261,10 +286,16 @@ impl Supervisor {
         let reply = match request {
             Request::Ps => Reply::Apps { apps: self.rows(), ready: self.ready },
             Request::Down => Reply::Done,
-            Request::Restart { app } => match self.restart(&app).await {
-                Ok(()) => Reply::Done,
-                Err(error) => Reply::Refused { why: error.to_string() },
-            },
+            Request::Restart { app } => {
+                let restarted = tokio::select! {
+                    restarted = self.restart(&app) => restarted,
+                    () = signals.next() => return true,
+                };
+                match restarted {
+                    Ok(()) => Reply::Done,
+                    Err(error) => Reply::Refused { why: error.to_string() },
+                }
+            }
         };
         // Whoever asked may have gone.
         let _ = control::write(&mut stream, &reply).await;
@@ -274,28 +305,40 @@ impl Supervisor {
     async fn restart(&mut self, name: &str) -> Result<()> {
         let index = self.slots.iter().position(|slot| slot.app.name == name);
         let index = index.ok_or_else(|| self.project.unknown(name))?;
+        if !self.ready {
+            let project = &self.project.name;
+            return Err(Error::failed_precondition(format!("{project} is still starting; see `bowline ps`")));
+        }
         self.output.say(&format!("restarting {name}"));
         self.stop(index).await;
         self.slots[index].restarts += 1;
         self.start(index)?;
-        let (url, bound) = (self.slots[index].app.ready.clone(), self.slots[index].app.start_seconds);
+        let slot = &mut self.slots[index];
+        let bound = slot.app.start_seconds;
         let ready = tokio::time::timeout(Duration::from_secs(bound), async {
-            while !probe::is_ready(&url).await {
+            while !probe::is_ready(&slot.app.ready).await {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         });
-        ready.await.map_err(|_| Error::deadline_exceeded(format!("{name} was not ready after {bound} s")))?;
-        self.slots[index].status = Status::Ready;
-        Ok(())
+        tokio::select! {
+            ready = ready => {
+                ready.map_err(|_| Error::deadline_exceeded(format!("{name} was not ready after {bound} s")))?;
+                slot.status = Status::Ready;
+                Ok(())
+            }
+            // Whoever asked hears why; it is started again later, as after any crash.
+            status = ended(&mut slot.process) => Err(self.ended_while_starting(index, status)),
+        }
     }
 
     async fn stop(&mut self, index: usize) {
         let slot = &mut self.slots[index];
-        if let Some(process) = slot.process.take() {
-            let status = process.stop(slot.app.stop_timeout()).await;
-            self.output.say(&format!("{} stopped ({status})", slot.app.name));
-        }
         slot.status = Status::Stopped;
+        // Without a process of ours the pid file may be of one that an earlier supervisor left behind.
+        let Some(process) = &mut slot.process else { return };
+        let status = process.stop(slot.app.stop_timeout()).await;
+        slot.process = None;
+        self.output.say(&format!("{} stopped ({status})", slot.app.name));
         // Gone already is as good.
         let _ = std::fs::remove_file(self.project.directory(&slot.app).join("pid"));
     }
@@ -320,6 +363,13 @@ async fn first<T>(futures: Vec<std::pin::Pin<Box<impl Future<Output = T>>>>) -> 
         std::task::Poll::Pending
     })
     .await
+}
+
+async fn ended(process: &mut Option<Process>) -> ExitStatus {
+    match process {
+        None => std::future::pending().await,
+        Some(process) => process.ended().await,
+    }
 }
 
 async fn at(due: Option<(Instant, usize)>) -> usize {

@@ -1,0 +1,233 @@
+//! The gateway's process: what it passes on, what it answers itself, and a route table that changes while it runs.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bowline_tests_protocols::Running;
+use bowline_tests_support::{Answer, Http, PATIENCE, Process, free_port};
+use tempfile::TempDir;
+
+const GRPC: [(&str, &str); 2] = [("content-type", "application/grpc+json"), ("te", "trailers")];
+
+/// A gateway's process with a table of its own.
+struct Gateway {
+    process: Process,
+    port: u16,
+    directory: TempDir,
+}
+
+impl Gateway {
+    async fn start(routes: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (port, admin) = (free_port(), free_port());
+        let table = directory.path().join("routes.yaml");
+        let config = format!(
+            "service:\n  server: {{ listen: \"127.0.0.1:{port}\" }}\n  admin: {{ listen: \"127.0.0.1:{admin}\" }}\nroutes: {}\n",
+            table.display()
+        );
+        std::fs::write(&table, routes).unwrap();
+        std::fs::write(directory.path().join("gateway.yaml"), config).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bowline-gateway"));
+        command.arg("--config").arg(directory.path().join("gateway.yaml"));
+        let mut process = Process::start(&mut command, directory.path().join("log"));
+        process.ready(admin).await;
+        Self { process, port, directory }
+    }
+
+    fn table(&self) -> PathBuf {
+        self.directory.path().join("routes.yaml")
+    }
+
+    /// Replaces the table at once, as a deployment does.
+    fn set_table(&self, routes: &str) {
+        let new = self.directory.path().join("routes.new");
+        std::fs::write(&new, routes).unwrap();
+        std::fs::rename(new, self.table()).unwrap();
+    }
+
+    async fn get(&self, host: &str, path: &str) -> Answer {
+        let mut http = Http::connect(self.port).await;
+        http.call("GET", path, &[("host", host)], "").await
+    }
+
+    /// Waits until a path is answered with a status.
+    async fn answers(&self, path: &str, status: u16) {
+        let mut last = 0;
+        let answered = tokio::time::timeout(PATIENCE, async {
+            loop {
+                last = self.get("gateway", path).await.status;
+                if last == status {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        let answered = answered.await.is_ok();
+        assert!(answered, "{path}: {last} instead of {status}\n{}", self.process.log());
+    }
+}
+
+fn target(service: &Running) -> String {
+    format!("static:///{}", service.endpoint.authority())
+}
+
+#[tokio::test]
+async fn host_and_prefix_choose_the_service() {
+    let services = [Running::start().unwrap(), Running::start().unwrap(), Running::start().unwrap()];
+    let [any, below, exact] = services.each_ref().map(target);
+    let gateway = Gateway::start(&format!(
+        "routes:\n\
+         - {{ prefix: /v1, service: \"{any}\" }}\n\
+         - {{ prefix: /testing.v1.Testing, service: \"{any}\" }}\n\
+         - {{ host: \"*.example.com\", prefix: /v1, service: \"{below}\" }}\n\
+         - {{ host: api.example.com, prefix: /v1/echo, service: \"{exact}\" }}\n"
+    ))
+    .await;
+    let begun = || services.each_ref().map(|running| running.service.begun.load(Ordering::SeqCst));
+    let mut expected = [0; 3];
+    for (host, path, chosen) in [
+        ("elsewhere", "/v1/echo/a", 0),
+        ("127.0.0.1:80", "/v1/echo/a", 0),
+        ("example.com", "/v1/echo/a", 0),
+        ("www.example.com", "/v1/echo/a", 1),
+        ("api.example.com:8000", "/v1/echo/a", 2),
+        ("API.Example.com", "/v1/echo/a", 2),
+        ("api.example.com", "/v1/sleep/0", 1),
+    ] {
+        let answer = gateway.get(host, path).await;
+        assert_eq!(answer.status, 200, "{host}{path}: {}", answer.text());
+        expected[chosen] += 1;
+        assert_eq!(begun(), expected, "{host}{path}");
+    }
+    let mut http2 = Http::connect_h2(gateway.port).await;
+    let answer = http2.call("GET", "/v1/echo/a", &[("host", "api.example.com")], "").await;
+    assert_eq!((answer.status, begun()[2]), (200, expected[2] + 1), "HTTP/2 has the host in its authority");
+    let answer = http2.call("POST", "/testing.v1.Testing/Echo", &GRPC, b"\0\0\0\0\x02{}".to_vec()).await;
+    assert_eq!((answer.header("grpc-status"), begun()[0]), ("0", expected[0] + 1));
+}
+
+#[tokio::test]
+async fn what_has_no_route_is_told_in_each_protocols_form() {
+    let service = Running::start().unwrap();
+    let routes =
+        format!("routes: [{{ host: api.example.com, prefix: /v1, service: \"{}\" }}]", target(&service));
+    let gateway = Gateway::start(&routes).await;
+    for (host, path) in
+        [("elsewhere", "/v1/echo/a"), ("api.example.com", "/v10/echo/a"), ("api.example.com", "/")]
+    {
+        let answer = gateway.get(host, path).await;
+        let error = answer.json();
+        assert_eq!((answer.status, &error["code"]), (404, &404.into()), "{error}");
+        assert_eq!(error["reason"], "ROUTE_NOT_FOUND");
+        assert!(error["message"].as_str().is_some_and(|message| message.contains(path)), "{error}");
+    }
+    let (mut http, mut http2) = (Http::connect(gateway.port).await, Http::connect_h2(gateway.port).await);
+    let path = "/testing.v1.Testing/Echo";
+    let body = b"\0\0\0\0\x02{}".to_vec();
+    let grpc = http2.call("POST", path, &GRPC, body.clone()).await;
+    assert_eq!((grpc.status, grpc.header("grpc-status")), (200, "12"), "UNIMPLEMENTED: {:?}", grpc.headers);
+    assert!(grpc.header("grpc-message").contains(path), "{:?}", grpc.headers);
+    let web = http.call("POST", path, &[("content-type", "application/grpc-web+json")], body).await;
+    let told = web.text().replace(' ', "");
+    assert!(
+        web.status == 200 && (told.contains("grpc-status:12") || web.header("grpc-status") == "12"),
+        "{told}"
+    );
+    let connect = [("content-type", "application/json"), ("connect-protocol-version", "1")];
+    let answer = http.call("POST", path, &connect, "{}").await;
+    assert_eq!((answer.status, &answer.json()["code"]), (404, &"unimplemented".into()));
+    assert_eq!(service.service.begun.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_changed_table_is_in_force_without_a_restart_and_cuts_off_nothing_under_way() {
+    let (old, new) = (Running::start().unwrap(), Running::start().unwrap());
+    let route =
+        |prefix: &str, service| format!("routes: [{{ prefix: {prefix}, service: \"{}\" }}]", target(service));
+    let mut gateway = Gateway::start(&route("/v1", &old)).await;
+    gateway.answers("/v1/echo/a", 200).await;
+
+    let mut held = Http::connect(gateway.port).await;
+    let held = async { held.call("GET", "/v1/sleep/3000", &[], "").await };
+    let changed = async {
+        let sleeping = tokio::time::timeout(PATIENCE, async {
+            while old.service.begun.load(Ordering::SeqCst) < 2 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        sleeping.await.expect("the held request arrives");
+        gateway.set_table(&route("/v1/echo", &new));
+        gateway.process.says("route table reloaded").await;
+        assert_eq!(gateway.get("gateway", "/v1/echo/a").await.status, 200);
+        assert_eq!(new.service.begun.load(Ordering::SeqCst), 1, "the new route is in force");
+        assert_eq!(gateway.get("gateway", "/v1/sleep/0").await.status, 404, "the old route is gone");
+    };
+    let (held, ()) = tokio::join!(held, changed);
+    assert_eq!(held.status, 200, "{}", held.text());
+}
+
+#[tokio::test]
+async fn a_broken_table_is_refused_with_its_fault_and_the_last_good_one_stays() {
+    let service = Running::start().unwrap();
+    let good = format!("routes: [{{ prefix: /v1, service: \"{}\" }}]", target(&service));
+    let mut gateway = Gateway::start(&good).await;
+    gateway.answers("/v1/echo/a", 200).await;
+    for (times, (broken, fault)) in (1..).zip([
+        ("routes: [", "routes.yaml"),
+        (
+            "routes: [{ prefix: v1, service: \"static:///127.0.0.1:1\" }]",
+            "route 1 (v1): `v1` is no path prefix",
+        ),
+        ("routes: [{ prefix: /, service: nowhere }]", "`nowhere` is no target"),
+        ("routes: [{ prefix: /, service: \"discovery:///catalog\" }]", "route 1 (/): "),
+        ("routes: [{ prefix: /, servise: x }]", "servise"),
+        ("", "routes"),
+    ]) {
+        gateway.set_table(broken);
+        gateway.process.says_times("route table not reloaded, the last good one stays", times).await;
+        let log = gateway.process.log();
+        let told = log.lines().rfind(|line| line.contains("not reloaded")).unwrap();
+        assert!(told.contains(r#""level":"error""#) && told.contains(fault), "{fault}: {told}");
+        assert_eq!(gateway.get("gateway", "/v1/echo/a").await.status, 200, "{broken}");
+    }
+    std::fs::remove_file(gateway.table()).unwrap();
+    gateway.process.says_times("route table not reloaded, the last good one stays", 7).await;
+    assert_eq!(gateway.get("gateway", "/v1/echo/a").await.status, 200);
+    gateway.set_table(&good.replace("/v1", "/v1/sleep"));
+    gateway.answers("/v1/echo/a", 404).await;
+    gateway.answers("/v1/sleep/0", 200).await;
+    gateway.process.terminate();
+    assert!(gateway.process.ended().await.success(), "{}", gateway.process.log());
+}
+
+#[tokio::test]
+async fn it_does_not_start_with_a_broken_table() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = format!(
+        "service: {{ server: {{ listen: \"127.0.0.1:{}\" }} }}\nroutes: {}/routes.yaml\n",
+        free_port(),
+        directory.path().display()
+    );
+    std::fs::write(directory.path().join("gateway.yaml"), config).unwrap();
+    for (table, fault) in [
+        (None, "No such file"),
+        (
+            Some("routes: [{ prefix: v1, service: \"static:///127.0.0.1:1\" }]"),
+            "route 1 (v1): `v1` is no path prefix",
+        ),
+    ] {
+        if let Some(table) = table {
+            std::fs::write(directory.path().join("routes.yaml"), table).unwrap();
+        }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bowline-gateway"));
+        command.arg("--config").arg(directory.path().join("gateway.yaml"));
+        let mut process = Process::start(&mut command, directory.path().join("log"));
+        assert!(!process.ended().await.success());
+        let log = process.log();
+        assert!(log.contains(fault) && log.contains("routes.yaml"), "{log}");
+    }
+}
