@@ -221,38 +221,35 @@ impl Route {
     /// Calls the method. The request's extensions hold its [`Scope`], which says how; every failure becomes a response in its
     /// protocol.
     pub fn call(self: Arc<Self>, mut request: Request<Body>) -> CallFuture {
-        let Some(scope) = request.extensions().get::<Scope>() else {
+        let Some(mut scope) = request.extensions_mut().remove::<Scope>() else {
             let error = Error::internal("a request without scope reached its method");
-            return CallFuture(Box::pin(ready(Protocol::detect(request.headers()).error_response(
-                &error,
-                None,
-                request.headers(),
-            ))));
+            let protocol = Protocol::detect(request.headers());
+            return CallFuture(Box::pin(ready(protocol.error_response(&error, None, request.headers()))));
         };
-        let is_rest = scope.rest.is_some();
-        let is_short = is_rest
-            || (self.def.kind == MethodKind::Unary
-                && is_plain(request.method(), scope.protocol, request.headers()));
+        let rest = scope.rest.take();
         if !http_body::Body::is_end_stream(request.body()) {
-            let framing = match (self.def.kind.client_streams(), is_rest) {
+            let framing = match (self.def.kind.client_streams(), &rest) {
                 (false, _) => Framing::Whole,
-                (true, false) => Framing::envelopes(),
-                (true, true) => Framing::Lines,
+                (true, None) => Framing::envelopes(),
+                (true, Some(_)) => Framing::Lines,
             };
             let meter = Meter::new(&self.budget, framing, &scope.outcome);
             let body = std::mem::take(request.body_mut());
             *request.body_mut() = body.metered(meter);
         }
-        if is_short && let Some(mut scope) = request.extensions_mut().remove::<Scope>() {
-            return CallFuture(match scope.rest.take() {
-                Some(rest) => Box::pin(async move {
-                    let binding = &self.bindings[rest.binding];
-                    respond(binding, &*self.handler, &scope, &rest, &mut request, self.body_limit).await
-                }),
-                None => Arc::clone(&self.handler).call_plain(scope, request.into_body(), self.body_limit),
-            });
+        if let Some(rest) = rest {
+            return CallFuture(Box::pin(async move {
+                let binding = &self.bindings[rest.binding];
+                respond(binding, &*self.handler, &scope, &rest, &mut request, self.body_limit).await
+            }));
         }
-        let (scope, asked) = (scope.clone(), request.headers().get(CONTENT_TYPE).cloned());
+        let unary = self.def.kind == MethodKind::Unary;
+        if unary && is_plain(request.method(), scope.protocol, request.headers()) {
+            let body = request.into_body();
+            return CallFuture(Arc::clone(&self.handler).call_plain(scope, body, self.body_limit));
+        }
+        let asked = request.headers().get(CONTENT_TYPE).cloned();
+        request.extensions_mut().insert(scope.clone());
         let call = tower::Service::call(&mut self.rpc.clone(), request);
         CallFuture(Box::pin(async move {
             let Ok(response) = call.await;
