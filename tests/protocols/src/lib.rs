@@ -72,6 +72,10 @@ impl testing::Service for TestService {
         }
         let numbers = Streaming::from_iter(1..=req.to);
         Ok(numbers.try_map(move |value| {
+            #[expect(clippy::panic, reason = "what the test is about")]
+            if req.fail_after == i32::MAX && value == 3 {
+                panic!("the stream's bug");
+            }
             if req.fail_after > 0 && value > req.fail_after {
                 return Err(test_error::item_not_found());
             }

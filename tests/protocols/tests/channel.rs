@@ -7,8 +7,9 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bowline_client::{ChannelOptions, ClientTls, HttpVersion};
+use bowline_client::{Channel, ChannelOptions, ClientTls, HttpVersion};
 use bowline_core::{Context, Endpoint};
+use bowline_rpc::Transport as _;
 use bowline_server::{Limits, Server, ServerOptions, Tls};
 use bowline_tests_protocols::api::testing::v1::{Everything, SleepRequest, testing};
 use bowline_tests_protocols::{Running, TestService, client};
@@ -23,14 +24,15 @@ fn target(endpoints: &[&Endpoint]) -> String {
     format!("static:///{}", list.join(","))
 }
 
+/// Where nobody listens any more.
+fn nobody() -> Endpoint {
+    Running::start().unwrap().endpoint.clone()
+}
+
 #[tokio::test]
 async fn a_dead_endpoint_is_never_picked_while_a_live_one_exists() {
     let live = Running::start().unwrap();
-    let dead = {
-        let gone = Running::start().unwrap();
-        gone.endpoint.clone()
-    };
-    let client = client(&target(&[&dead, &live.endpoint]), ChannelOptions::default()).unwrap();
+    let client = client(&target(&[&nobody(), &live.endpoint]), ChannelOptions::default()).unwrap();
     for _ in 0..200 {
         client.echo(&cx(), Everything::default()).await.unwrap();
     }
@@ -111,6 +113,58 @@ async fn old_connections_are_replaced_without_a_failure() {
     while tokio::time::Instant::now() < until {
         client.sleep(&cx(), SleepRequest { millis: 1, ..Default::default() }).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_goaway_sends_no_call_to_a_dead_endpoint_and_loses_none() {
+    let mut options = ServerOptions::at("127.0.0.1:0").unwrap();
+    options.limits = Limits { max_age: Duration::from_millis(30), ..Limits::default() };
+    let live = Running::start_with(options).unwrap();
+    let client = client(&target(&[&live.endpoint, &nobody()]), ChannelOptions::default()).unwrap();
+    let until = tokio::time::Instant::now() + Duration::from_secs(2);
+    let callers = (0..8).map(|_| async {
+        let mut calls = 0;
+        while tokio::time::Instant::now() < until {
+            client.echo(&cx(), Everything::default()).await.unwrap();
+            calls += 1;
+        }
+        calls
+    });
+    let calls: u32 = futures_util::future::join_all(callers).await.iter().sum();
+    assert!(calls > 100, "{calls}");
+}
+
+#[tokio::test]
+async fn a_call_without_deadline_ends_where_it_is_made() {
+    // It takes connections and never says a word.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let options = ChannelOptions { default_timeout: Duration::from_millis(200), ..ChannelOptions::default() };
+    let target = format!("static:///{}", silent.local_addr().unwrap());
+    let client = client(&target, options).unwrap();
+    let unbounded = Context::background();
+    let call = client.echo(&unbounded, Everything::default());
+    let error = tokio::time::timeout(Duration::from_secs(30), call).await.expect("it never ended").unwrap_err();
+    assert!(error.is_timeout(), "{error:?}");
+}
+
+#[tokio::test]
+async fn no_more_http1_connections_than_allowed_are_made_at_once() {
+    let running = Running::start().unwrap();
+    let options = ChannelOptions {
+        http: HttpVersion::Http1,
+        http1_connections: 4,
+        ..ChannelOptions::default()
+    };
+    let channel = Channel::builder(running.endpoint.to_string()).options(options).build().unwrap();
+    let calls = (0..50).map(|_| {
+        let operation = bowline_core::Operation::new("testing.v1.Testing", "Echo", bowline_core::MethodKind::Unary);
+        let request = http::Request::get(format!("http://{}/v1/echo/a", running.endpoint.authority()));
+        channel.send(cx(), operation, request.body(bowline_rpc::Body::empty()).unwrap())
+    });
+    let answers = futures_util::future::join_all(calls).await;
+    assert!(running.server.connections() <= 4, "{} connections", running.server.connections());
+    let full = answers.iter().filter_map(|answer| answer.as_ref().err());
+    assert!(full.clone().count() == 46 && full.clone().all(|error| error.reason() == "TOO_MANY_PENDING"));
 }
 
 #[tokio::test]

@@ -97,6 +97,37 @@ async fn errors_keep_their_meaning() {
 }
 
 #[tokio::test]
+async fn a_panic_within_a_stream_is_its_last_element_in_every_protocol() {
+    let running = Running::start().unwrap();
+    let client = running.client().unwrap();
+    let request = CountRequest { to: 5, fail_after: i32::MAX, ..Default::default() };
+    let (numbers, error) = collect(client.count(&Context::background(), request).await.unwrap()).await;
+    let error = error.unwrap();
+    assert_eq!((numbers.len(), error.code(), error.message()), (2, Code::Internal, "internal error"));
+    assert!(error.metadata().contains_key("request_id"), "{error:?}");
+    let mut rest = bowline_tests_support::Http::connect(&running.endpoint).await;
+    let path = format!("/v1/count/5?fail_after={}", i32::MAX);
+    let answer = rest.call("GET", &path, &[], "").await;
+    let last = answer.text().lines().last().unwrap_or_default().to_owned();
+    assert!(last.contains("@error") && last.contains("request_id") && !last.contains("bug"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn a_health_watch_ends_with_the_server_and_holds_up_no_drain() {
+    use bowline_rpc::proto::grpc::health::v1::{HealthCheckRequest, health};
+    let running = Running::start().unwrap();
+    let channel = bowline_client::Channel::builder(running.endpoint.to_string()).build().unwrap();
+    let client = health::Client::new(channel.caller().unwrap());
+    let cx = Context::background().with_timeout(Duration::from_secs(20));
+    let mut watch = client.watch(&cx, HealthCheckRequest::default()).await.unwrap();
+    let serving = watch.message().await.unwrap().unwrap();
+    running.server.drain(&cx).await.unwrap();
+    let stopping = watch.message().await.unwrap().unwrap();
+    assert_ne!(serving.status, stopping.status);
+    assert_eq!(watch.message().await.unwrap_err().code(), Code::Unavailable);
+}
+
+#[tokio::test]
 async fn the_deadline_travels_and_ends_the_call_on_both_sides() {
     let running = Running::start().unwrap();
     let client = running.client().unwrap();

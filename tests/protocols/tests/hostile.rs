@@ -259,6 +259,54 @@ async fn memory_stays_bounded_under_many_bad_connections() {
     assert!(grown < 100 * 1024, "2000 broken requests left {grown} KiB behind");
 }
 
+#[tokio::test]
+async fn unfinished_messages_have_a_bound_together() {
+    let mut options = ServerOptions::at("127.0.0.1:0").unwrap();
+    options.limits = Limits { unfinished_bytes: 33_000, ..limits() };
+    let running = Running::start_with(options).unwrap();
+    for path in ["Echo", "Sum", "Double"] {
+        let mut stream = http2(&running).await;
+        let block = headers(&format!("/testing.v1.Testing/{path}"), "application/grpc");
+        // Each begins a message of a megabyte and sends 8 KB of it; together they stay within the connection's window.
+        let begun = [&[0, 0, 16, 0, 0][..], &[b'x'; 8_000]].concat();
+        for id in (1..16).step_by(2) {
+            stream.write_all(&frame(1, 4, id, &block)).await.unwrap();
+            stream.write_all(&frame(0, 0, id, &begun)).await.unwrap();
+        }
+        let mut refused = 0;
+        let mut text = Vec::new();
+        frames(&mut stream, |kind, payload| {
+            text.extend_from_slice(payload);
+            refused += usize::from(kind == 1);
+            refused == 4
+        })
+        .await;
+        assert_eq!(refused, 4, "{path}: four of eight fit: {}", String::from_utf8_lossy(&text));
+        still_works(&running).await;
+    }
+}
+
+#[tokio::test]
+async fn who_is_idle_is_told_before_the_connection_ends() {
+    let mut options = ServerOptions::at("127.0.0.1:0").unwrap();
+    options.limits = Limits { idle_timeout: Duration::from_millis(200), ..limits() };
+    let running = Running::start_with(options).unwrap();
+    for asks in [false, true] {
+        let mut stream = http2(&running).await;
+        if asks {
+            let block = headers("/testing.v1.Testing/Echo", "application/grpc");
+            stream.write_all(&frame(1, 5, 1, &block)).await.unwrap();
+        }
+        let mut goaway = false;
+        let told = frames(&mut stream, |kind, _| {
+            goaway |= kind == 7;
+            goaway
+        });
+        let _ = tokio::time::timeout(Duration::from_secs(30), told).await;
+        assert!(goaway, "asks: {asks}");
+    }
+}
+
 fn resident_kib() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
