@@ -143,21 +143,20 @@ async fn a_call_without_deadline_ends_where_it_is_made() {
     let client = client(&target, options).unwrap();
     let unbounded = Context::background();
     let call = client.echo(&unbounded, Everything::default());
-    let error = tokio::time::timeout(Duration::from_secs(30), call).await.expect("it never ended").unwrap_err();
+    let error =
+        tokio::time::timeout(Duration::from_secs(30), call).await.expect("it never ended").unwrap_err();
     assert!(error.is_timeout(), "{error:?}");
 }
 
 #[tokio::test]
 async fn no_more_http1_connections_than_allowed_are_made_at_once() {
     let running = Running::start().unwrap();
-    let options = ChannelOptions {
-        http: HttpVersion::Http1,
-        http1_connections: 4,
-        ..ChannelOptions::default()
-    };
+    let options =
+        ChannelOptions { http: HttpVersion::Http1, http1_connections: 4, ..ChannelOptions::default() };
     let channel = Channel::builder(running.endpoint.to_string()).options(options).build().unwrap();
     let calls = (0..50).map(|_| {
-        let operation = bowline_core::Operation::new("testing.v1.Testing", "Echo", bowline_core::MethodKind::Unary);
+        let operation =
+            bowline_core::Operation::new("testing.v1.Testing", "Echo", bowline_core::MethodKind::Unary);
         let request = http::Request::get(format!("http://{}/v1/echo/a", running.endpoint.authority()));
         channel.send(cx(), operation, request.body(bowline_rpc::Body::empty()).unwrap())
     });

@@ -109,7 +109,11 @@ async fn a_panic_within_a_stream_is_its_last_element_in_every_protocol() {
     let path = format!("/v1/count/5?fail_after={}", i32::MAX);
     let answer = rest.call("GET", &path, &[], "").await;
     let last = answer.text().lines().last().unwrap_or_default().to_owned();
-    assert!(last.contains("@error") && last.contains("request_id") && !last.contains("bug"), "{}", answer.text());
+    assert!(
+        last.contains("@error") && last.contains("request_id") && !last.contains("bug"),
+        "{}",
+        answer.text()
+    );
 }
 
 #[tokio::test]

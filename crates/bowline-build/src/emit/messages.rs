@@ -15,12 +15,12 @@ pub(crate) struct Messages {
     pub(crate) code: syn::File,
 }
 
-/// How messages are generated: JSON for REST and the Connect protocol, views because the client decodes
-/// through them, unknown fields kept so that a proxy or an old peer loses nothing.
+/// How messages are generated: JSON for REST and the Connect protocol, unknown fields kept so that a proxy or an old peer loses
+/// nothing, no views because handlers and clients take messages by value.
 pub(crate) fn config(files: &[FileDescriptorProto]) -> CodeGenConfig {
     let mut config = CodeGenConfig::default();
     config.generate_json = true;
-    config.generate_views = true;
+    config.generate_views = false;
     config.preserve_unknown_fields = true;
     config.file_per_package = true;
     config.allow_message_set = true;

@@ -30,15 +30,9 @@ use rpc::RpcHandler;
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A message that generated code made: protobuf and canonical JSON.
-pub trait Message:
-    buffa::HasMessageView + buffa::Message + Serialize + DeserializeOwned + Send + Sync + 'static
-{
-}
+pub trait Message: buffa::Message + Serialize + DeserializeOwned + Send + Sync + 'static {}
 
-impl<T> Message for T where
-    T: buffa::HasMessageView + buffa::Message + Serialize + DeserializeOwned + Send + Sync + 'static
-{
-}
+impl<T> Message for T where T: buffa::Message + Serialize + DeserializeOwned + Send + Sync + 'static {}
 
 /// One method's handler.
 pub(crate) trait Handler: RpcHandler {

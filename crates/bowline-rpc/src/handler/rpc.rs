@@ -139,12 +139,6 @@ fn incoming<Req: Message>(
     }))
 }
 
-/// A stream that fails before its first message. connectrpc's client reads an error's details from trailers only, and a
-/// response that is nothing but an error has none.
-fn failed<T: Send + 'static>(error: Error) -> Streaming<T> {
-    Streaming::new(futures_util::stream::iter([Err(error)]))
-}
-
 fn reply<Res: Message>(
     call: Call,
     messages: Streaming<Res>,
@@ -210,7 +204,7 @@ where
         Box::pin(async move {
             match replies.await {
                 Ok(messages) => Ok(reply(call, messages, format)),
-                Err(error) => Ok(reply::<Res>(call, failed(error), format)),
+                Err(error) => Err(Call::fail(&call.cx, &call.outcome, error)),
             }
         })
     }
@@ -255,7 +249,7 @@ where
         Box::pin(async move {
             match replies.await {
                 Ok(messages) => Ok(reply(call, messages, format)),
-                Err(error) => Ok(reply::<Res>(call, failed(error), format)),
+                Err(error) => Err(Call::fail(&call.cx, &call.outcome, error)),
             }
         })
     }

@@ -8,12 +8,11 @@ pub mod codegen {
     pub use {buffa, buffa_descriptor, buffa_types, serde, serde_json};
 
     pub trait Payload:
-        buffa::Message + buffa::HasMessageView + serde::Serialize + serde::de::DeserializeOwned + Send + 'static
+        buffa::Message + serde::Serialize + serde::de::DeserializeOwned + Send + 'static
     {
     }
     impl<M> Payload for M where
         M: buffa::Message
-            + buffa::HasMessageView
             + serde::Serialize
             + serde::de::DeserializeOwned
             + Send
