@@ -19,7 +19,7 @@ use crate::handler::{Erased, Handler, is_plain};
 use crate::protocol::Unresolved;
 use crate::rest::{Binding, Found, RestCall, Tree, respond};
 use crate::scope::{Outcome, Scope};
-use crate::{Body, Budget, HttpRule, MethodDef, Protocol, ServiceDef};
+use crate::{Body, Budget, End, HttpRule, MethodDef, Protocol, ServiceDef};
 
 /// 4 MiB, the limit that gRPC's implementations share.
 pub const DEFAULT_BODY_LIMIT: usize = 4 * 1024 * 1024;
@@ -249,12 +249,19 @@ impl Route {
             return CallFuture(Arc::clone(&self.handler).call_plain(scope, body, self.body_limit));
         }
         let asked = request.headers().get(CONTENT_TYPE).cloned();
+        // connectrpc tells a request that broke off as a fault of the server.
+        let outcome = scope.outcome.clone();
+        let body = std::mem::take(request.body_mut()).on_end(move |end| {
+            if let End::Failed(error) = end {
+                outcome.fail_with(error.code());
+            }
+        });
+        *request.body_mut() = body;
         request.extensions_mut().insert(scope.clone());
         let call = tower::Service::call(&mut self.rpc.clone(), request);
         CallFuture(Box::pin(async move {
             let Ok(response) = call.await;
             match scope.outcome.error() {
-                // connectrpc tells a body that broke as an internal error.
                 Some(error) if error.reason() == OUT_OF_BUDGET => {
                     let asked = asked.map(|value| (CONTENT_TYPE, value)).into_iter().collect();
                     scope.protocol.error_response(error, scope.cx.request_id(), &asked)
