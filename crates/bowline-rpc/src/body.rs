@@ -42,7 +42,8 @@ enum Source {
     /// gRPC's trailers of a success, before or after the message they follow.
     Success(Option<Bytes>),
     Incoming(hyper::body::Incoming),
-    Rpc(connectrpc::ConnectRpcBody),
+    /// Large, and not on the quick ways: every body would have its size.
+    Rpc(Pin<Box<connectrpc::ConnectRpcBody>>),
     Boxed(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
 }
 
@@ -81,8 +82,8 @@ impl Body {
         Self { source, on_end: None, meter: None }
     }
 
-    pub(crate) const fn rpc(body: connectrpc::ConnectRpcBody) -> Self {
-        Self::from_source(Source::Rpc(body))
+    pub(crate) fn rpc(body: connectrpc::ConnectRpcBody) -> Self {
+        Self::from_source(Source::Rpc(Box::pin(body)))
     }
 
     /// Counts what arrives, and breaks once it is too much.
@@ -181,7 +182,7 @@ impl HttpBody for Body {
                 }
             })),
             Source::Incoming(body) => ready!(Pin::new(body).poll_frame(task)).map(|f| f.map_err(broken)),
-            Source::Rpc(body) => ready!(Pin::new(body).poll_frame(task)).map(|f| f.map_err(Error::from_std)),
+            Source::Rpc(body) => ready!(body.as_mut().poll_frame(task)).map(|f| f.map_err(Error::from_std)),
             Source::Boxed(body) => ready!(body.as_mut().poll_frame(task)).map(|f| f.map_err(Error::from_std)),
         };
         let frame = match (&mut this.meter, frame) {

@@ -24,6 +24,9 @@ use crate::{Body, Budget, End, HttpRule, MethodDef, Protocol, ServiceDef};
 /// 4 MiB, the limit that gRPC's implementations share.
 pub const DEFAULT_BODY_LIMIT: usize = 4 * 1024 * 1024;
 
+/// The length of a body that needs no budget, if it is told ahead.
+const SMALL_BODY: u64 = 16 * 1024;
+
 /// A mounted method.
 pub struct Route {
     index: usize,
@@ -43,7 +46,7 @@ pub struct Resolved {
     pub route: Arc<Route>,
     /// How the request is spoken.
     pub protocol: Protocol,
-    rest: Option<Arc<RestCall>>,
+    rest: Option<RestCall>,
 }
 
 impl Resolved {
@@ -137,7 +140,7 @@ impl Routes {
         match self.tree.find(&request.method, path) {
             Ok(Found::Route(target, variables)) => {
                 let route = Arc::clone(&self.routes[target.route]);
-                let rest = Some(Arc::new(RestCall { binding: target.binding, variables }));
+                let rest = Some(RestCall { binding: target.binding, variables });
                 Ok(Resolved { route, protocol, rest })
             }
             Ok(Found::OtherMethods(allowed)) => Err(wrong_method(&request.method, path, &allowed)),
@@ -214,7 +217,7 @@ impl Route {
             return Resolved { route: self, protocol: Protocol::Connect, rest: None };
         }
         let rest = (protocol == Protocol::Rest)
-            .then(|| Arc::new(RestCall { binding: self.bindings.len() - 1, variables: Vec::new() }));
+            .then(|| RestCall { binding: self.bindings.len() - 1, variables: Vec::new() });
         Resolved { route: self, protocol, rest }
     }
 
@@ -227,7 +230,9 @@ impl Route {
             return CallFuture(Box::pin(ready(protocol.error_response(&error, None, request.headers()))));
         };
         let rest = scope.rest.take();
-        if !http_body::Body::is_end_stream(request.body()) {
+        // What says that it is small cannot take much, however many there are.
+        let size = http_body::Body::size_hint(request.body());
+        if size.upper().is_none_or(|most| most > SMALL_BODY) {
             let framing = match (self.def.kind.client_streams(), &rest) {
                 (false, _) => Framing::Whole,
                 (true, None) => Framing::envelopes(),

@@ -69,7 +69,7 @@ pub struct Scope {
     pub route: Option<Arc<Route>>,
     /// How it ends.
     pub outcome: Outcome,
-    pub(crate) rest: Option<Arc<RestCall>>,
+    pub(crate) rest: Option<RestCall>,
 }
 
 impl Scope {

@@ -40,7 +40,7 @@ pub(crate) use reply::respond;
 pub(crate) use tree::{Found, Target, Tree};
 
 /// A REST request after routing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RestCall {
     /// Which of the method's bindings.
     pub(crate) binding: usize,
