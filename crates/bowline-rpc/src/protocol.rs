@@ -82,7 +82,7 @@ pub(crate) fn rest_error(
     status: StatusCode,
     request_id: Option<&RequestId>,
 ) -> Response<Body> {
-    let mut response = Response::new(Body::full(wire::error_json(error, request_id)));
+    let mut response = Response::new(Body::full(wire::error_json(error, status, request_id)));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     retry_after(error, response.headers_mut());

@@ -37,6 +37,7 @@ impl Rest {
 fn refused(answer: &Answer, status: u16, reason: &str) {
     let body = answer.json();
     assert_eq!((answer.status, body["reason"].as_str()), (status, Some(reason)), "{body}");
+    assert_eq!(body["code"], status, "{body}");
     assert!(body["message"].as_str().is_some_and(|m| !m.is_empty()));
 }
 
@@ -125,6 +126,8 @@ async fn other_content_types_are_415_and_broken_json_is_400() {
     Rest::ok(&rest.json("POST", "/v1/echo", &format!(r#"{{"unknown":{deep}}}"#)).await);
     let charset = [("content-type", "application/json; charset=utf-8")];
     Rest::ok(&rest.http.call("POST", "/v1/echo", &charset, "{}").await);
+    let large = format!(r#"{{"name":"{}"}}"#, "x".repeat(4 << 20));
+    refused(&rest.json("POST", "/v1/echo", &large).await, 413, "BODY_TOO_LARGE");
 }
 
 #[tokio::test]

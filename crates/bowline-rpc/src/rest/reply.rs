@@ -131,7 +131,7 @@ fn set(headers: &mut HeaderMap, content_type: HeaderValue, cache: Option<HeaderV
 }
 
 fn failure(events: bool, cx: &Context, error: Error, outcome: &crate::scope::Outcome) -> Bytes {
-    let json = wire::error_json(&error, cx.request_id());
+    let json = wire::error_json(&error, error.code().http_status(), cx.request_id());
     outcome.fail(error);
     if events {
         return element(true, Some("error"), &json);
