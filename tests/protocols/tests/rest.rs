@@ -124,8 +124,9 @@ async fn other_content_types_are_415_and_broken_json_is_400() {
     refused(&rest.json("PUT", "/v1/echo/n", &format!(r#"{{"unknown":{deep}}}"#)).await, 400, "INVALID_JSON");
     // An unknown key is passed over without recursion where nothing needs to be merged.
     Rest::ok(&rest.json("POST", "/v1/echo", &format!(r#"{{"unknown":{deep}}}"#)).await);
-    let charset = [("content-type", "application/json; charset=utf-8")];
-    Rest::ok(&rest.http.call("POST", "/v1/echo", &charset, "{}").await);
+    for json in ["application/json; charset=utf-8", "Application/JSON"] {
+        Rest::ok(&rest.http.call("POST", "/v1/echo", &[("content-type", json)], "{}").await);
+    }
     let large = format!(r#"{{"name":"{}"}}"#, "x".repeat(4 << 20));
     refused(&rest.json("POST", "/v1/echo", &large).await, 413, "BODY_TOO_LARGE");
 }
@@ -146,6 +147,14 @@ async fn protobuf_goes_in_and_out_over_rest() {
     );
     let got = Everything::decode_from_slice(&answer.body).unwrap();
     assert_eq!(got, Everything { name: "n".into(), ..sent });
+
+    let unlike = [
+        ("content-type", "Application/X-Protobuf"),
+        ("accept", "application/json, application/protobuf;q=0.1"),
+    ];
+    let answer = rest.http.call("POST", "/v1/echo", &unlike, vec![0x0a, 1, b'n']).await;
+    assert_eq!(answer.header("content-type"), "application/json");
+    assert_eq!(Rest::ok(&answer), json!({"name": "n"}));
 }
 
 #[tokio::test]

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use base64::Engine as _;
 use bowline_core::{Error, Result};
 use buffa_descriptor::DescriptorPool;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
 use super::fields::{Field, Fields, slot};
 use super::template::Template;
-use super::{Encoding, RestInput, lines::lines};
+use super::{RestInput, lines::lines, media};
 use crate::{Body, HttpRule, MethodDef};
 
 const HTTP_BODY: &str = "google.api.HttpBody";
@@ -109,28 +109,25 @@ impl Binding {
         let raw = matches!(self.body, BodyRule::All { raw: true } | BodyRule::Field { raw: true, .. });
         let all = matches!(self.body, BodyRule::All { .. });
         let Some(content_type) = headers.get(CONTENT_TYPE) else { return Ok(Content::Json) };
-        let media = media_type(content_type.as_bytes());
-        match media {
-            _ if raw => Ok(Content::Raw),
-            _ if matches!(self.body, BodyRule::None) || http_body::Body::is_end_stream(body) => {
-                Ok(Content::Json)
-            }
-            b"application/json" => Ok(Content::Json),
-            b"application/x-ndjson" | b"application/jsonl" if self.client_streams => Ok(Content::Json),
-            b"application/protobuf" | b"application/x-protobuf" if all && !self.client_streams => {
-                Ok(Content::Proto)
-            }
-            other => {
-                let other = String::from_utf8_lossy(other).into_owned();
-                Err(Refused {
-                    error: Error::invalid_argument(format!(
-                        "a body of type `{other}` is not understood; send application/json"
-                    ))
-                    .with_reason("UNSUPPORTED_MEDIA_TYPE"),
-                    status: Some(StatusCode::UNSUPPORTED_MEDIA_TYPE),
-                })
-            }
+        let media = content_type.as_bytes();
+        let ignored = matches!(self.body, BodyRule::None) || http_body::Body::is_end_stream(body);
+        if raw {
+            return Ok(Content::Raw);
         }
+        if ignored || media::is_json(media) || (self.client_streams && media::is_lines(media)) {
+            return Ok(Content::Json);
+        }
+        if all && !self.client_streams && media::is_proto(media) {
+            return Ok(Content::Proto);
+        }
+        let other = String::from_utf8_lossy(media::essence(media)).into_owned();
+        Err(Refused {
+            error: Error::invalid_argument(format!(
+                "a body of type `{other}` is not understood; send application/json"
+            ))
+            .with_reason("UNSUPPORTED_MEDIA_TYPE"),
+            status: Some(StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        })
     }
 
     fn with_body(
@@ -275,24 +272,4 @@ fn unquery(text: &str) -> Result<String> {
             .with_source(e)
     })?;
     Ok(decoded.into_owned())
-}
-
-/// `application/json; charset=utf-8` without its parameters.
-fn media_type(value: &[u8]) -> &[u8] {
-    value.split(|b| *b == b';').next().unwrap_or_default().trim_ascii()
-}
-
-/// What the caller wants to read.
-pub(crate) fn accepted(headers: &HeaderMap) -> (Encoding, bool) {
-    let (mut encoding, mut events) = (Encoding::Json, false);
-    for value in headers.get_all(ACCEPT) {
-        for media in value.as_bytes().split(|b| *b == b',').map(media_type) {
-            match media {
-                b"application/protobuf" | b"application/x-protobuf" => encoding = Encoding::Proto,
-                b"text/event-stream" => events = true,
-                _ => {}
-            }
-        }
-    }
-    (encoding, events)
 }

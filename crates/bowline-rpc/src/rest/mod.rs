@@ -14,10 +14,10 @@
 //!   from the query. Without `body`, a body is ignored. JSON (`application/json`) and protobuf (`application/protobuf`,
 //!   `application/x-protobuf`; with `body: "*"` only) are understood; another content type is answered with 415. No body at
 //!   all is an empty message. A `google.api.HttpBody` takes any content type and its bytes as they are.
-//! - **Replies** are canonical proto JSON (64-bit integers are strings), or protobuf when `Accept` asks for it;
+//! - **Replies** are canonical proto JSON (64-bit integers are strings), or protobuf when `Accept` prefers it;
 //!   `response_body: "field"` sends that field alone; a `google.api.HttpBody` is sent as it is.
 //! - **Streams.** A reply stream is NDJSON (`application/x-ndjson`), a message a line; or server-sent events when `Accept`
-//!   asks for `text/event-stream`, a message an event. An error after the first byte is the last element:
+//!   prefers `text/event-stream`, a message an event. An error after the first byte is the last element:
 //!   `{"@error": {code, reason, message, metadata}}` as a line, or an event named `error`. The end of an event stream is an
 //!   event named `end`, since a browser would reconnect otherwise. A request stream is NDJSON.
 //! - **A method without a rule** is `POST /package.Service/Method`.
@@ -25,6 +25,7 @@
 mod bind;
 mod fields;
 mod lines;
+mod media;
 mod reply;
 mod template;
 mod tree;

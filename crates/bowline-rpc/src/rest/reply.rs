@@ -9,8 +9,8 @@ use http::{HeaderMap, Response};
 use http_body::Frame;
 use serde_json::value::RawValue;
 
-use super::bind::{Binding, Refused, accepted};
-use super::{Encoding, RestCall, RestReply};
+use super::bind::{Binding, Refused};
+use super::{Encoding, RestCall, RestReply, media};
 use crate::handler::Handler;
 use crate::proto::google::api::HttpBody;
 use crate::protocol::rest_error;
@@ -28,7 +28,7 @@ pub(crate) async fn respond(
 ) -> Response<Body> {
     let body = std::mem::take(request.body_mut());
     let headers = request.headers();
-    let (mut encoding, events) = accepted(headers);
+    let (mut encoding, events) = (media::encoding(headers), media::events(headers));
     if binding.response_body.is_some() || binding.raw_reply {
         // A part of a message, or bytes as they are, have one form only.
         encoding = if binding.raw_reply { Encoding::Proto } else { Encoding::Json };
