@@ -72,7 +72,22 @@ async fn values_of_the_wrong_type_are_refused_by_name() {
         let answer = rest.get(&format!("/v1/echo/n?{query}")).await;
         refused(&answer, 400, "INVALID_PARAMETER");
     }
-    refused(&rest.get("/v1/echo/n?at=yesterday").await, 400, "INVALID_JSON");
+    for (query, mend) in [
+        (
+            "at=yesterday",
+            "`at`: `yesterday` is no google.protobuf.Timestamp; write it as in 2020-01-02T03:04:05Z",
+        ),
+        ("wait=1.5", "`wait`: `1.5` is no google.protobuf.Duration; write seconds and an s, as in 1.5s"),
+        ("data=%25", "`data`: `%` is no bytes; write them in base64"),
+        (
+            "mask=a-b",
+            "`mask`: `a-b` is no google.protobuf.FieldMask; write names of fields and commas, as in display_name,page.size",
+        ),
+    ] {
+        let answer = rest.get(&format!("/v1/echo/n?{query}")).await;
+        refused(&answer, 400, "INVALID_PARAMETER");
+        assert_eq!(answer.json()["message"], mend);
+    }
     refused(&rest.get("/v1/echo/n?name=%ff").await, 400, "INVALID_QUERY");
     refused(&rest.get("/v1/echo/%ff").await, 400, "INVALID_PATH");
 }
@@ -91,6 +106,54 @@ async fn a_path_variable_wins_and_a_conflict_is_refused() {
 }
 
 #[tokio::test]
+async fn a_field_is_one_by_either_of_its_names() {
+    let mut rest = rest().await;
+    for (path, body) in [
+        ("/v1/named/a", r#"{"display_name":"b"}"#),
+        ("/v1/named/a", r#"{"displayName":"b"}"#),
+        ("/v1/next/a", r#"{"next_page":{"next_token":"b"}}"#),
+        ("/v1/next/a", r#"{"next_page":{"nextToken":"b"}}"#),
+        ("/v1/next/a", r#"{"nextPage":{"next_token":"b"}}"#),
+        ("/v1/next/a/page", r#"{"next_token":"b"}"#),
+        ("/v1/echo/a/page?page.next_token=a", r#"{"nextToken":"b"}"#),
+        ("/v1/echo/a/page?page.nextToken=a", r#"{"next_token":"b"}"#),
+        ("/v1/echo/a/page?page.size=1", r#"{"size":2}"#),
+    ] {
+        let verb = if path.contains("echo") { "PATCH" } else { "PUT" };
+        refused(&rest.json(verb, path, body).await, 400, "CONFLICTING_PARAMETER");
+        Rest::ok(&rest.json(verb, path, &body.replace("\"b\"", "\"a\"").replace('2', "1")).await);
+    }
+    let whole = rest.json("PUT", "/v1/next/a", r#"{"next_page":{"size":1}}"#).await;
+    assert_eq!(Rest::ok(&whole), json!({"nextPage": {"size": 1, "nextToken": "a"}}));
+    for twice in [r#"{"display_name":"a","displayName":"b"}"#, r#"{"display_name":"b","displayName":"a"}"#] {
+        refused(&rest.json("PUT", "/v1/named/a", twice).await, 400, "INVALID_JSON");
+    }
+    refused(&rest.json("PUT", "/v1/left/a", r#"{"right":"b"}"#).await, 400, "INVALID_JSON");
+}
+
+#[tokio::test]
+async fn the_same_value_may_be_written_differently() {
+    let mut rest = rest().await;
+    for (path, body) in [
+        ("/v1/colors/BLUE", r#"{"color":2}"#),
+        ("/v1/colors/2", r#"{"color":"BLUE"}"#),
+        ("/v1/bigs/7", r#"{"big":7}"#),
+        ("/v1/bigs/7", r#"{"big":"7"}"#),
+        ("/v1/bigs/07", r#"{"big":7.0}"#),
+        ("/v1/ratios/7", r#"{"ratio":7.0}"#),
+    ] {
+        Rest::ok(&rest.json("PUT", path, body).await);
+    }
+    for (path, body) in [
+        ("/v1/colors/BLUE", r#"{"color":1}"#),
+        ("/v1/bigs/7", r#"{"big":7.5}"#),
+        ("/v1/named/7", r#"{"display_name":"07"}"#),
+    ] {
+        refused(&rest.json("PUT", path, body).await, 400, "CONFLICTING_PARAMETER");
+    }
+}
+
+#[tokio::test]
 async fn bodies_bind_as_the_rule_says() {
     let mut rest = rest().await;
     let all = rest.json("POST", "/v1/echo", r#"{"name":"n","big":"7","unknown":[1,{"a":2}]}"#).await;
@@ -104,6 +167,13 @@ async fn bodies_bind_as_the_rule_says() {
     assert_eq!(Rest::ok(&verb), json!({"name": "n"}));
     let rest_of_path = rest.get("/v1/deep/a/b%2Fc").await;
     assert_eq!(Rest::ok(&rest_of_path), json!({"name": "a/b%2Fc"}));
+    refused(&rest.get("/v1/deep/").await, 404, "ROUTE_NOT_FOUND");
+    // Not the verb, which would leave nothing for the variable.
+    assert_eq!(Rest::ok(&rest.get("/v1/deep/:read").await), json!({"name": ":read"}));
+    let decoded = rest.get("/v1/caf%C3%A9/n:gr%C3%B6%C3%9Fer").await;
+    assert_eq!(Rest::ok(&decoded), json!({"name": "n"}));
+    let map = rest.json("PUT", "/v1/labels", r#"{"a":"b"}"#).await;
+    assert_eq!(Rest::ok(&map), json!({"labels": {"a": "b"}}));
     let nothing = rest.http.call("POST", "/v1/echo", &[], "").await;
     assert_eq!(Rest::ok(&nothing), json!({}));
 }
@@ -165,6 +235,8 @@ async fn http_bodies_pass_as_they_are() {
     assert_eq!(Rest::ok(&up), json!({"name": "a.png", "contentType": "image/png", "size": "3"}));
     let down = rest.get("/v1/files/7").await;
     assert_eq!((down.header("content-type"), down.text()), ("text/csv", "value\n7\n".to_owned()));
+    let untyped = rest.http.call("POST", "/v1/files/a", &[], vec![0, 255, 10]).await;
+    assert_eq!(Rest::ok(&untyped), json!({"name": "a", "size": "3"}));
 }
 
 #[tokio::test]
@@ -196,6 +268,9 @@ async fn streams_are_lines_or_events_and_an_error_is_the_last_element() {
         )
         .await;
     assert_eq!(Rest::ok(&sum), json!({"value": 42}));
+    for path in ["/v1/sum?value=1", "/testing.v1.Testing/Sum?value=1"] {
+        refused(&rest.json("POST", path, r#"{"value":1}"#).await, 400, "UNEXPECTED_QUERY");
+    }
     let plain = rest.json("POST", "/testing.v1.Testing/Count", r#"{"to":1}"#).await;
     assert_eq!(plain.text(), "{\"value\":1}\n");
     let plain = rest.json("POST", "/testing.v1.Testing/Double", "{\"value\":1}\n{\"value\":2}").await;

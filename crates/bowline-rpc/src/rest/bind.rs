@@ -1,5 +1,6 @@
 //! From path, query and body to the request's message.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -10,12 +11,12 @@ use http::{HeaderMap, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
-use super::fields::{Field, Fields, slot};
+use super::RestInput;
+use super::fields::{Field, Fields, Part, slot};
+use super::lines::lines;
+use super::media;
 use super::template::Template;
-use super::{RestInput, lines::lines, media};
 use crate::{Body, HttpRule, MethodDef};
-
-const HTTP_BODY: &str = "google.api.HttpBody";
 
 /// How one REST rule of one method binds, worked out when the service is mounted.
 #[derive(Clone)]
@@ -32,7 +33,7 @@ pub(crate) struct Binding {
 enum BodyRule {
     None,
     All { raw: bool },
-    Field { field: Field, raw: bool },
+    Field(Part),
 }
 
 /// A request that cannot be bound; with the HTTP status where it is not the code's own.
@@ -52,35 +53,21 @@ impl Binding {
     /// # Errors
     /// If the rule names fields that the messages do not have. Generated code was checked for that already.
     pub(crate) fn new(pool: &Arc<DescriptorPool>, def: &MethodDef, rule: &HttpRule) -> Result<Self> {
-        let fields = Fields::new(pool, def.input)?;
-        let find = |path: &str| {
-            fields
-                .find(path)
-                .ok_or_else(|| Error::internal(format!("{}: {} has no field `{path}`", def.path, def.input)))
+        let (fields, output) = (Fields::new(pool, def.input)?, Fields::new(pool, def.output)?);
+        let unknown = |message: &str, name: &str| {
+            Error::internal(format!("{}: {message} has no field `{name}`", def.path))
         };
         let template = Template::parse(rule.pattern)?;
+        let find = |path: &str| fields.find(path).ok_or_else(|| unknown(def.input, path));
         let variables = template.variables.iter().map(|v| find(&v.field)).collect::<Result<_>>()?;
         let body = match rule.body {
             "" => BodyRule::None,
-            "*" => BodyRule::All { raw: def.input == HTTP_BODY },
-            name => BodyRule::Field {
-                field: find(name)?,
-                raw: field_type(pool, def.input, name) == Some(HTTP_BODY.into()),
-            },
+            "*" => BodyRule::All { raw: fields.raw() },
+            name => BodyRule::Field(fields.part(name).ok_or_else(|| unknown(def.input, name))?),
         };
-        let output = Fields::new(pool, def.output)?;
-        let response_body = match rule.response_body {
-            "" => None,
-            name => output.find(name).and_then(|f| f.path.first().cloned()),
-        };
-        Ok(Self {
-            fields,
-            variables,
-            body,
-            response_body,
-            raw_reply: def.output == HTTP_BODY,
-            client_streams: def.kind.client_streams(),
-        })
+        let response_body = output.part(rule.response_body).map(|part| part.name.json);
+        let client_streams = def.kind.client_streams();
+        Ok(Self { fields, variables, body, response_body, raw_reply: output.raw(), client_streams })
     }
 
     /// Reads the request's message. `limit` bounds the body, or each message of a stream.
@@ -93,6 +80,9 @@ impl Binding {
         limit: usize,
     ) -> Result<RestInput, Refused> {
         let content = self.content(headers, &body)?;
+        if self.client_streams || matches!(self.body, BodyRule::All { .. }) {
+            no_query(query)?;
+        }
         if self.client_streams {
             return Ok(RestInput::Lines(lines(body, limit)));
         }
@@ -101,19 +91,24 @@ impl Binding {
             return Ok(self.with_body(content, headers, bytes, variables, query)?);
         };
         let mut message = Map::new();
-        self.merge(&mut message, variables, query)?;
+        self.fill(&mut message, self.given(variables, query)?)?;
         Ok(RestInput::Value(message))
     }
 
     fn content(&self, headers: &HeaderMap, body: &Body) -> Result<Content, Refused> {
-        let raw = matches!(self.body, BodyRule::All { raw: true } | BodyRule::Field { raw: true, .. });
-        let all = matches!(self.body, BodyRule::All { .. });
-        let Some(content_type) = headers.get(CONTENT_TYPE) else { return Ok(Content::Json) };
-        let media = content_type.as_bytes();
-        let ignored = matches!(self.body, BodyRule::None) || http_body::Body::is_end_stream(body);
+        let raw = match &self.body {
+            BodyRule::None => false,
+            BodyRule::All { raw } => *raw,
+            BodyRule::Field(part) => part.raw,
+        };
         if raw {
             return Ok(Content::Raw);
         }
+        let all = matches!(self.body, BodyRule::All { .. });
+        let Some(media) = headers.get(CONTENT_TYPE).map(|value| value.as_bytes()) else {
+            return Ok(Content::Json);
+        };
+        let ignored = matches!(self.body, BodyRule::None) || http_body::Body::is_end_stream(body);
         if ignored || media::is_json(media) || (self.client_streams && media::is_lines(media)) {
             return Ok(Content::Json);
         }
@@ -138,78 +133,105 @@ impl Binding {
         variables: &[String],
         query: Option<&str>,
     ) -> Result<RestInput> {
-        if let (BodyRule::All { .. }, Some(query)) = (&self.body, query.filter(|q| !q.is_empty())) {
-            return Err(Error::invalid_argument(format!(
-                "the body is the whole request, so the query `{query}` is refused; put its values into the body"
-            ))
-            .with_reason("UNEXPECTED_QUERY"));
-        }
         match (&self.body, content) {
             (BodyRule::All { .. }, Content::Json) if variables.is_empty() => Ok(RestInput::Json(bytes)),
+            (BodyRule::All { .. }, Content::Proto) if variables.is_empty() => {
+                Ok(RestInput::Proto(bytes, None))
+            }
             (BodyRule::All { .. }, Content::Proto) => {
-                if variables.is_empty() {
-                    return Ok(RestInput::Proto(bytes, None));
-                }
                 let (this, variables) = (self.clone(), variables.to_vec());
-                Ok(RestInput::Proto(
-                    bytes,
-                    Some(Box::new(move |value| {
-                        let mut message = object(value)?;
-                        this.merge(&mut message, &variables, None)?;
-                        Ok(message)
-                    })),
-                ))
+                let merge = move |value| {
+                    let mut message = object(value)?;
+                    this.fill(&mut message, this.given(&variables, None)?)?;
+                    Ok(message)
+                };
+                Ok(RestInput::Proto(bytes, Some(Box::new(merge))))
             }
             (BodyRule::All { .. }, content) => {
                 let mut message = object(body_value(content, headers, &bytes)?)?;
-                self.merge(&mut message, variables, None)?;
+                self.fill(&mut message, self.given(variables, None)?)?;
                 Ok(RestInput::Value(message))
             }
-            (BodyRule::Field { field, .. }, content) => {
+            (BodyRule::Field(part), content) => {
                 let mut message = Map::new();
                 if !bytes.is_empty() {
-                    *slot(&mut message, &field.path)? = body_value(content, headers, &bytes)?;
+                    message.insert(part.name.json.to_string(), body_value(content, headers, &bytes)?);
                 }
-                self.merge(&mut message, variables, query)?;
+                self.fill(&mut message, self.given(variables, query)?)?;
                 Ok(RestInput::Value(message))
             }
             (BodyRule::None, _) => Err(Error::internal("a body was read for a rule without one")),
         }
     }
 
-    /// Adds what path and query say.
-    fn merge(
-        &self,
-        message: &mut Map<String, Value>,
-        variables: &[String],
-        query: Option<&str>,
-    ) -> Result<()> {
+    /// What path and query say: each field once, the path's first.
+    fn given<'a>(&'a self, variables: &[String], query: Option<&str>) -> Result<Vec<Given<'a>>> {
+        let mut given = Vec::with_capacity(variables.len());
+        for (field, text) in self.variables.iter().zip(variables) {
+            let Some(value) = self.fields.value(field, text)? else { continue };
+            given.push(Given { field: Cow::Borrowed(field), value, place: "path" });
+        }
         for (key, text) in query.into_iter().flat_map(pairs) {
             let (key, text) = (unquery(key)?, unquery(text)?);
             // A message cannot be written as text, and an unknown key is none of our business: both are ignored.
             let Some(field) = self.fields.find(&key) else { continue };
             let Some(value) = self.fields.value(&field, &text)? else { continue };
-            let slot = slot(message, &field.path)?;
-            match (field.repeated, &mut *slot) {
-                (true, Value::Array(values)) => values.push(value),
-                (true, _) => *slot = Value::Array(vec![value]),
-                (false, _) => *slot = value,
+            match given.iter_mut().find(|known| known.field.path == field.path) {
+                Some(known) if known.place == "path" => {
+                    if !self.fields.same(&field, &known.value, &value) {
+                        return Err(conflict(&field, (&known.value, known.place), (&value, "query")));
+                    }
+                }
+                Some(Given { value: Value::Array(values), .. }) if field.repeated => values.push(value),
+                Some(known) => known.value = value,
+                None => {
+                    let value = if field.repeated { Value::Array(vec![value]) } else { value };
+                    given.push(Given { field: Cow::Owned(field), value, place: "query" });
+                }
             }
         }
-        for (field, text) in self.variables.iter().zip(variables) {
-            let Some(value) = self.fields.value(field, text)? else { continue };
+        Ok(given)
+    }
+
+    /// Puts what path and query say beside what the body says, which must not be something else.
+    fn fill(&self, message: &mut Map<String, Value>, given: Vec<Given<'_>>) -> Result<()> {
+        for Given { field, value, place } in given {
             let slot = slot(message, &field.path)?;
-            if !slot.is_null() && !same(slot, &value) {
-                return Err(Error::invalid_argument(format!(
-                    "`{}` is {slot} in the request and {value} in the path; send it once",
-                    field.path.join(".")
-                ))
-                .with_reason("CONFLICTING_PARAMETER"));
+            if !slot.is_null() && !self.fields.same(&field, slot, &value) {
+                return Err(conflict(&field, (slot, "body"), (&value, place)));
             }
             *slot = value;
         }
         Ok(())
     }
+}
+
+/// A field and its value as path or query say them.
+struct Given<'a> {
+    field: Cow<'a, Field>,
+    value: Value,
+    /// Where it stands, for messages.
+    place: &'static str,
+}
+
+fn conflict(field: &Field, first: (&Value, &str), second: (&Value, &str)) -> Error {
+    Error::invalid_argument(format!(
+        "`{}` is {} in the {} and {} in the {}; send it once",
+        field.name(),
+        first.0,
+        first.1,
+        second.0,
+        second.1
+    ))
+    .with_reason("CONFLICTING_PARAMETER")
+}
+
+fn no_query(query: Option<&str>) -> Result<()> {
+    let Some(query) = query.filter(|query| !query.is_empty()) else { return Ok(()) };
+    Err(Error::invalid_argument(format!(
+        "the body is the whole request, so the query `{query}` is refused; put its values into the body"
+    ))
+    .with_reason("UNEXPECTED_QUERY"))
 }
 
 #[derive(Clone, Copy)]
@@ -222,15 +244,18 @@ enum Content {
 fn body_value(content: Content, headers: &HeaderMap, bytes: &[u8]) -> Result<Value> {
     match content {
         Content::Raw => {
-            let content_type = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
             let data = base64::engine::general_purpose::STANDARD.encode(bytes);
-            Ok(serde_json::json!({ "contentType": content_type, "data": data }))
+            Ok(serde_json::json!({ "contentType": content_type(headers), "data": data }))
         }
         Content::Json | Content::Proto if bytes.is_empty() => Ok(Value::Object(Map::new())),
         Content::Json | Content::Proto => serde_json::from_slice(bytes).map_err(|e| {
             Error::invalid_argument(format!("the body is no JSON: {e}")).with_reason("INVALID_JSON")
         }),
     }
+}
+
+fn content_type(headers: &HeaderMap) -> &str {
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 fn object(value: Value) -> Result<Map<String, Value>> {
@@ -240,23 +265,9 @@ fn object(value: Value) -> Result<Map<String, Value>> {
     }
 }
 
-/// The same scalar, whether as a number or as text.
-fn same(a: &Value, b: &Value) -> bool {
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
-    text(a) == text(b)
-}
-
 fn too_large(error: Error) -> Refused {
     let status = (error.reason() == "BODY_TOO_LARGE").then_some(StatusCode::PAYLOAD_TOO_LARGE);
     Refused { error, status }
-}
-
-fn field_type(pool: &DescriptorPool, message: &str, field: &str) -> Option<String> {
-    use buffa_descriptor::{FieldKind, SingularKind};
-    match pool.message_by_name(message)?.field_by_name(field)?.kind() {
-        FieldKind::Singular(SingularKind::Message(index)) => Some(pool.message(index).full_name().to_owned()),
-        _ => None,
-    }
 }
 
 fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {

@@ -5,8 +5,8 @@
 //! - **Path templates.** Literals beat variables, `*` beats `**`; a verb (`:cancel`) is literal. `{v=**}` takes at least one
 //!   segment unless it is the whole template. `%2F` decodes to `/` in a variable of one segment and stays `%2F` in one of
 //!   several, so that it can be told from a separator. `+` is a plus in a path and a space in a query.
-//! - **Precedence.** A path variable wins. The same field in body or query must have the same value, or the call fails with
-//!   `INVALID_ARGUMENT`.
+//! - **Precedence.** A field given by path, query and body must have the same value everywhere, or the call fails with
+//!   `INVALID_ARGUMENT`. Snake and camel names are the same field; values are compared by the field's type.
 //! - **Queries** bind scalar, enum (name or number), wrapper, `Timestamp`, `Duration` and `FieldMask` fields, repeated ones
 //!   by repeating the key, nested ones with dots (`page.size=10`). Snake and camel names both work. Unknown keys are ignored.
 //!   The last of several values for a field that is not repeated counts.
@@ -29,6 +29,7 @@ mod media;
 mod reply;
 mod template;
 mod tree;
+mod value;
 
 use bowline_core::Result;
 use bytes::Bytes;
