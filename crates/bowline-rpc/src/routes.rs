@@ -17,7 +17,7 @@ use crate::handler::{Erased, Handler, is_plain};
 use crate::protocol::Unresolved;
 use crate::rest::{Binding, Found, RestCall, Tree, respond};
 use crate::scope::{Outcome, Scope};
-use crate::{Body, HttpRule, MethodDef, Protocol, ServiceDef};
+use crate::{Body, MethodDef, Protocol, ServiceDef};
 
 /// 4 MiB, the limit that gRPC's implementations share.
 pub const DEFAULT_BODY_LIMIT: usize = 4 * 1024 * 1024;
@@ -88,15 +88,13 @@ impl Routes {
         for (def, handler) in methods {
             let index = self.routes.len();
             let mut bindings = Vec::new();
-            // Also reachable at its RPC path with plain JSON: for streams, and for whoever has no client.
-            let fallback = [HttpRule { verb: "POST", pattern: def.path, body: "*", response_body: "" }];
-            for (binding, rule) in def.http.iter().chain(&fallback).enumerate() {
+            for (binding, rule) in def.http.iter().enumerate() {
                 bindings.push(Binding::new(&pool, def, rule)?);
-                if binding < def.http.len() {
-                    let target = crate::rest::Target { route: index, binding };
-                    self.tree.add(rule.verb, rule.pattern, target).with_context(|| def.path)?;
-                }
+                let target = crate::rest::Target { route: index, binding };
+                self.tree.add(rule.verb, rule.pattern, target).with_context(|| def.path)?;
             }
+            // Also reachable at its RPC path with plain JSON, for whoever has no client.
+            bindings.push(Binding::at_rpc_path(&pool, def)?);
             self.paths.insert(def.path, index);
             self.routes.push(Arc::new(Route::new(index, def, handler, bindings, body_limit(def))));
         }

@@ -174,6 +174,8 @@ async fn bodies_bind_as_the_rule_says() {
     assert_eq!(Rest::ok(&decoded), json!({"name": "n"}));
     let map = rest.json("PUT", "/v1/labels", r#"{"a":"b"}"#).await;
     assert_eq!(Rest::ok(&map), json!({"labels": {"a": "b"}}));
+    let reply_map = rest.json("POST", "/v1/echo:labels", r#"{"name":"n","labels":{"a":"b"}}"#).await;
+    assert_eq!(Rest::ok(&reply_map), json!({"a": "b"}));
     let nothing = rest.http.call("POST", "/v1/echo", &[], "").await;
     assert_eq!(Rest::ok(&nothing), json!({}));
 }
@@ -237,6 +239,43 @@ async fn http_bodies_pass_as_they_are() {
     assert_eq!((down.header("content-type"), down.text()), ("text/csv", "value\n7\n".to_owned()));
     let untyped = rest.http.call("POST", "/v1/files/a", &[], vec![0, 255, 10]).await;
     assert_eq!(Rest::ok(&untyped), json!({"name": "a", "size": "3"}));
+    let field = r#"{"name":"n","file":{"contentType":"image/png","data":"AP8K"}}"#;
+    let field = rest.json("POST", "/v1/echo:file", field).await;
+    assert_eq!((field.header("content-type"), &field.body[..]), ("image/png", &[0, 255, 10][..]));
+}
+
+#[tokio::test]
+async fn streams_of_http_bodies_pass_as_they_are() {
+    let mut rest = rest().await;
+    let down = rest.get("/v1/lines/3").await;
+    assert_eq!((down.header("content-type"), down.text()), ("text/csv", "1\n2\n3\n".to_owned()));
+    let nothing = rest.get("/v1/lines/0").await;
+    assert_eq!((nothing.status, nothing.text()), (200, String::new()));
+    refused(&rest.get("/v1/lines/3?fail_after=-1").await, 404, "ITEM_NOT_FOUND");
+    let mut http2 = Http::connect_h2(&rest._running.endpoint).await;
+    for http in [&mut rest.http, &mut http2] {
+        assert!(
+            http.try_call("GET", "/v1/lines/3?fail_after=1", &[], "").await.is_none(),
+            "ended as if whole"
+        );
+    }
+    assert_eq!(http2.call("GET", "/v1/lines/1", &[], "").await.text(), "1\n");
+
+    let file = r#"{"name":"n","file":{"contentType":"image/png","data":"AP8K"}}"#;
+    let json = [("content-type", "application/json")];
+    let twice = http2.call("POST", "/v1/repeat:file", &json, file).await;
+    assert_eq!((twice.header("content-type"), &twice.body[..]), ("image/png", &[0, 255, 10, 0, 255, 10][..]));
+    let names = http2.call("POST", "/v1/repeat:name", &json, file).await;
+    assert_eq!(names.text(), "\"n\"\n\"n\"\n");
+    let events = [json[0], ("accept", "text/event-stream")];
+    let names = http2.call("POST", "/v1/repeat:name", &events, file).await;
+    assert_eq!(names.text(), "data: \"n\"\n\ndata: \"n\"\n\nevent: end\ndata: {}\n\n");
+
+    let up = http2.call("POST", "/v1/uploads", &[("content-type", "image/png")], vec![7; 300_000]).await;
+    assert_eq!(Rest::ok(&up), json!({"contentType": "image/png,", "size": "300000"}));
+    // Without the rule, messages are JSON as all others are.
+    let plain = http2.call("POST", "/testing.v1.Testing/Lines", &json, r#"{"to":1}"#).await;
+    assert_eq!(plain.text(), "{\"contentType\":\"text/csv\",\"data\":\"MQo=\"}\n");
 }
 
 #[tokio::test]

@@ -11,11 +11,12 @@ use http::{HeaderMap, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
-use super::RestInput;
 use super::fields::{Field, Fields, Part, slot};
 use super::lines::lines;
 use super::media;
+use super::raw::chunks;
 use super::template::Template;
+use super::{Encoding, RestInput};
 use crate::{Body, HttpRule, MethodDef};
 
 /// How one REST rule of one method binds, worked out when the service is mounted.
@@ -24,9 +25,9 @@ pub(crate) struct Binding {
     fields: Fields,
     variables: Vec<Field>,
     body: BodyRule,
-    pub(crate) response_body: Option<Box<str>>,
-    pub(crate) raw_reply: bool,
+    pub(super) reply: ReplyRule,
     client_streams: bool,
+    server_streams: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -34,6 +35,16 @@ enum BodyRule {
     None,
     All { raw: bool },
     Field(Part),
+}
+
+/// What is sent of a reply.
+#[derive(Clone, Debug)]
+pub(super) enum ReplyRule {
+    Whole,
+    /// The field of this JSON name.
+    Field(Box<str>),
+    /// The bytes of a `google.api.HttpBody`: the reply itself, or its field of this number.
+    Raw(Option<u32>),
 }
 
 /// A request that cannot be bound; with the HTTP status where it is not the code's own.
@@ -65,9 +76,37 @@ impl Binding {
             "*" => BodyRule::All { raw: fields.raw() },
             name => BodyRule::Field(fields.part(name).ok_or_else(|| unknown(def.input, name))?),
         };
-        let response_body = output.part(rule.response_body).map(|part| part.name.json);
-        let client_streams = def.kind.client_streams();
-        Ok(Self { fields, variables, body, response_body, raw_reply: output.raw(), client_streams })
+        let reply = match rule.response_body {
+            "" if output.raw() => ReplyRule::Raw(None),
+            "" => ReplyRule::Whole,
+            name => {
+                let part = output.part(name).ok_or_else(|| unknown(def.output, name))?;
+                if part.raw { ReplyRule::Raw(Some(part.number)) } else { ReplyRule::Field(part.name.json) }
+            }
+        };
+        let (client_streams, server_streams) = (def.kind.client_streams(), def.kind.server_streams());
+        Ok(Self { fields, variables, body, reply, client_streams, server_streams })
+    }
+
+    /// The binding at the method's RPC path: messages as JSON, whatever they are.
+    ///
+    /// # Errors
+    /// If the pool does not have the messages.
+    pub(crate) fn at_rpc_path(pool: &Arc<DescriptorPool>, def: &MethodDef) -> Result<Self> {
+        let rule = HttpRule { verb: "POST", pattern: def.path, body: "*", response_body: "" };
+        let binding = Self::new(pool, def, &rule)?;
+        Ok(Self { body: BodyRule::All { raw: false }, reply: ReplyRule::Whole, ..binding })
+    }
+
+    /// How the handler's answer is to be encoded.
+    pub(super) fn encoding(&self, headers: &HeaderMap) -> Encoding {
+        match self.reply {
+            ReplyRule::Raw(_) => Encoding::Proto,
+            // A part of a message and a line have one form only.
+            ReplyRule::Field(_) => Encoding::Json,
+            ReplyRule::Whole if self.server_streams => Encoding::Json,
+            ReplyRule::Whole => media::encoding(headers),
+        }
     }
 
     /// Reads the request's message. `limit` bounds the body, or each message of a stream.
@@ -84,7 +123,10 @@ impl Binding {
             no_query(query)?;
         }
         if self.client_streams {
-            return Ok(RestInput::Lines(lines(body, limit)));
+            return Ok(match content {
+                Content::Raw => RestInput::Chunks(chunks(body, content_type(headers).to_owned(), limit)),
+                Content::Json | Content::Proto => RestInput::Lines(lines(body, limit)),
+            });
         }
         let BodyRule::None = self.body else {
             let bytes = body.collect(limit).await.map_err(too_large)?;

@@ -60,6 +60,7 @@ impl Field {
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
     pub(crate) name: Name,
+    pub(crate) number: u32,
     /// Whether it is one `google.api.HttpBody`.
     pub(crate) raw: bool,
 }
@@ -95,7 +96,7 @@ impl Fields {
             }
             _ => false,
         };
-        Some(Part { name: Name::of(field), raw })
+        Some(Part { name: Name::of(field), number: field.number(), raw })
     }
 
     /// Finds `a.b.c`, each part by its snake or its camel name. `None` if there is no such field.
