@@ -220,6 +220,17 @@ async fn protobuf_goes_in_and_out_over_rest() {
     let got = Everything::decode_from_slice(&answer.body).unwrap();
     assert_eq!(got, Everything { name: "n".into(), ..sent });
 
+    // What the server does not know of survives, at every level: field 99 of the message and of `next_page`.
+    let unknown = [0x98, 0x06, 0x01];
+    let sent = [&[0x9a, 0x01, 0x03][..], &unknown, &unknown].concat();
+    let answer = rest.http.call("PUT", "/v1/next/t", &headers, sent).await;
+    let expected = [&[0x9a, 0x01, 0x06, 0x1a, 0x01, b't'][..], &unknown, &unknown].concat();
+    assert_eq!(answer.body, expected, "{}", answer.text());
+    let sent = Everything { name: "other".into(), ..Default::default() }.encode_to_vec();
+    refused(&rest.http.call("PUT", "/v1/echo/n", &headers, sent).await, 400, "CONFLICTING_PARAMETER");
+    let right = [0x92, 0x01, 0x01, b'b'].to_vec();
+    refused(&rest.http.call("PUT", "/v1/left/a", &headers, right).await, 400, "INVALID_JSON");
+
     let unlike = [
         ("content-type", "Application/X-Protobuf"),
         ("accept", "application/json, application/protobuf;q=0.1"),

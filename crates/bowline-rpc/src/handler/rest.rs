@@ -10,18 +10,24 @@ use super::{
     invalid_json, to_json,
 };
 use crate::Streaming;
-use crate::rest::{Encoding, RestInput, RestReply};
+use crate::rest::{Encoding, Merged, RestInput, RestReply};
 
 fn decode<T: Message>(input: RestInput) -> Result<T> {
     match input {
         RestInput::Json(bytes) => from_json(&bytes),
         RestInput::Value(value) => serde_json::from_value(Value::Object(value)).map_err(|e| invalid_json(&e)),
         RestInput::Proto(bytes, merge) => {
-            let message: T = from_proto(&bytes)?;
+            let mut message: T = from_proto(&bytes)?;
             let Some(merge) = merge else { return Ok(message) };
             let value = serde_json::to_value(&message)
                 .map_err(|e| Error::internal("the request cannot be written as JSON").with_source(e))?;
-            serde_json::from_value(Value::Object(merge(value)?)).map_err(|e| invalid_json(&e))
+            let Merged { whole, added } = merge(value)?;
+            let read = |map| serde_json::from_value::<T>(Value::Object(map)).map_err(|e| invalid_json(&e));
+            // What must not stand together, such as two fields of one oneof, is refused as in JSON. The message itself is
+            // kept, because JSON has no unknown fields.
+            read(whole)?;
+            message.merge_from_slice(&read(added)?.encode_to_vec()).map_err(|e| invalid_proto(&e))?;
+            Ok(message)
         }
         RestInput::Lines(_) | RestInput::Chunks(_) => {
             Err(Error::internal("a stream was bound to a method that takes one message"))

@@ -16,7 +16,7 @@ use super::lines::lines;
 use super::media;
 use super::raw::chunks;
 use super::template::Template;
-use super::{Encoding, RestInput};
+use super::{Encoding, Merged, RestInput};
 use crate::{Body, HttpRule, MethodDef};
 
 /// How one REST rule of one method binds, worked out when the service is mounted.
@@ -183,9 +183,11 @@ impl Binding {
             (BodyRule::All { .. }, Content::Proto) => {
                 let (this, variables) = (self.clone(), variables.to_vec());
                 let merge = move |value| {
-                    let mut message = object(value)?;
-                    this.fill(&mut message, this.given(&variables, None)?)?;
-                    Ok(message)
+                    let given = this.given(&variables, None)?;
+                    let (mut whole, mut added) = (object(value)?, Map::new());
+                    this.fill(&mut added, given.clone())?;
+                    this.fill(&mut whole, given)?;
+                    Ok(Merged { whole, added })
                 };
                 Ok(RestInput::Proto(bytes, Some(Box::new(merge))))
             }
@@ -249,6 +251,7 @@ impl Binding {
 }
 
 /// A field and its value as path or query say them.
+#[derive(Clone)]
 struct Given<'a> {
     field: Cow<'a, Field>,
     value: Value,

@@ -14,7 +14,8 @@
 //! - **Bodies.** `body: "*"` fills everything and refuses query parameters. `body: "field"` fills one field; the rest comes
 //!   from the query. Without `body`, a body is ignored. JSON (`application/json`) and protobuf (`application/protobuf`,
 //!   `application/x-protobuf`; with `body: "*"` only) are understood; another content type is answered with 415. No body at
-//!   all is an empty message. A `google.api.HttpBody` takes any content type and its bytes as they are.
+//!   all is an empty message. A `google.api.HttpBody` takes any content type and its bytes as they are. Protobuf keeps its
+//!   unknown fields.
 //! - **Replies** are canonical proto JSON (64-bit integers are strings), or protobuf when `Accept` prefers it;
 //!   `response_body: "field"` sends that field alone, of every message of a stream; a `google.api.HttpBody` is sent as it is.
 //! - **Streams.** A reply stream is NDJSON (`application/x-ndjson`), a message a line; or server-sent events when `Accept`
@@ -54,8 +55,14 @@ pub(crate) struct RestCall {
     pub(crate) variables: Vec<String>,
 }
 
-/// Merges path and query into a message that came as protobuf.
-type Merge = Box<dyn FnOnce(Value) -> Result<Map<String, Value>> + Send>;
+/// Adds what the path says to the JSON of a message that came as protobuf.
+type Merge = Box<dyn FnOnce(Value) -> Result<Merged> + Send>;
+
+/// A message with what was added, and that alone.
+pub(crate) struct Merged {
+    pub(crate) whole: Map<String, Value>,
+    pub(crate) added: Map<String, Value>,
+}
 
 /// A request's message, ready to be read as its type.
 pub(crate) enum RestInput {
