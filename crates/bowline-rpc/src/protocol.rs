@@ -32,8 +32,8 @@ impl Protocol {
         }
     }
 
-    /// What the headers say. A JSON or protobuf body without more is Connect's unary form where the path names a method;
-    /// the router decides that.
+    /// What the headers say. A protobuf body without more is Connect's unary form where the path names a method; the router
+    /// decides that.
     pub fn detect(headers: &HeaderMap) -> Self {
         let Some(content_type) = headers.get(CONTENT_TYPE) else { return Self::Rest };
         let content_type = content_type.as_bytes();

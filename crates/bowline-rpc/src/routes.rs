@@ -8,14 +8,14 @@ use std::task::{Context as Task, Poll};
 use bowline_core::{Error, MethodKind, Operation, Result, WrapErr};
 use buffa_descriptor::DescriptorPool;
 use connectrpc::{ConnectRpcService, Limits};
-use http::header::HeaderValue;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 
 use crate::caller::BoxFuture;
 use crate::handler::{Erased, Handler, is_plain};
 use crate::protocol::Unresolved;
-use crate::rest::{Binding, Found, RestCall, Tree, respond};
+use crate::rest::{Binding, Found, RestCall, Tree, media, respond};
 use crate::scope::{Outcome, Scope};
 use crate::{Body, MethodDef, Protocol, ServiceDef};
 
@@ -199,14 +199,22 @@ impl Route {
 
     /// A request to `/service/method`: an RPC protocol, or plain JSON.
     fn at_rpc_path(self: Arc<Self>, protocol: Protocol, request: &Parts) -> Resolved {
-        let unary = self.def.kind == MethodKind::Unary;
-        // Connect's unary form is indistinguishable from plain JSON, and serves plain JSON as well.
-        if protocol == Protocol::Rest && (unary || request.method != Method::POST) {
+        if protocol == Protocol::Rest && self.is_connect(request) {
             return Resolved { route: self, protocol: Protocol::Connect, rest: None };
         }
         let rest = (protocol == Protocol::Rest)
             .then(|| Arc::new(RestCall { binding: self.bindings.len() - 1, variables: Vec::new() }));
         Resolved { route: self, protocol, rest }
+    }
+
+    /// Whether a request that does not say its protocol can only be Connect's: another method than POST, a type of body that
+    /// is Connect's own, or a compressed body.
+    fn is_connect(&self, request: &Parts) -> bool {
+        let proto = |value: &HeaderValue| media::is(value.as_bytes(), &["application/proto"]);
+        request.method != Method::POST
+            || (self.def.kind == MethodKind::Unary
+                && (request.headers.get(CONTENT_TYPE).is_some_and(proto)
+                    || request.headers.contains_key(CONTENT_ENCODING)))
     }
 
     /// Calls the method. The request's extensions hold its [`Scope`], which says how; every failure becomes a response in its

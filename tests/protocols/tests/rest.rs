@@ -290,6 +290,45 @@ async fn streams_of_http_bodies_pass_as_they_are() {
 }
 
 #[tokio::test]
+async fn plain_json_at_the_path_of_a_method_is_rest() {
+    let mut rest = rest().await;
+    let (echo, fail) = ("/testing.v1.Testing/Echo", "/testing.v1.Testing/Fail");
+    let nothing = rest.http.call("POST", echo, &[], "").await;
+    assert_eq!((nothing.status, nothing.text()), (200, "{}".to_owned()));
+    let xml = rest.http.call("POST", echo, &[("content-type", "application/xml")], "<a/>").await;
+    refused(&xml, 415, "UNSUPPORTED_MEDIA_TYPE");
+    refused(&rest.json("POST", &format!("{echo}?flag=true"), "{}").await, 400, "UNEXPECTED_QUERY");
+    refused(&rest.json("POST", fail, r#"{"how":"NOT_FOUND"}"#).await, 404, "ITEM_NOT_FOUND");
+
+    let sleep = "/testing.v1.Testing/Sleep";
+    for name in ["x-envoy-expected-rq-timeout-ms", "connect-timeout-ms"] {
+        let late = [("content-type", "application/json"), (name, "20")];
+        refused(&rest.http.call("POST", sleep, &late, r#"{"millis":60000}"#).await, 504, "DEADLINE_EXCEEDED");
+    }
+
+    // A success is the same in both.
+    let json = ("content-type", "application/json");
+    let body = r#"{"name":"n","big":"7","page":{"size":1}}"#;
+    let plain = rest.http.call("POST", echo, &[json], body).await;
+    let connect = rest.http.call("POST", echo, &[json, ("connect-protocol-version", "1")], body).await;
+    assert_eq!((plain.status, plain.text()), (200, connect.text()));
+    assert_eq!(plain.header("content-type"), connect.header("content-type"));
+    let plain = rest.json("POST", "/testing.v1.Testing/Download", r#"{"value":7}"#).await;
+    assert_eq!(Rest::ok(&plain), json!({"contentType": "text/csv", "data": "dmFsdWUKNwo="}));
+
+    // What only Connect has is Connect's without its version as well.
+    let proto = [("content-type", "application/proto")];
+    let answer = rest.http.call("POST", fail, &proto, b"\x0a\x09NOT_FOUND".to_vec()).await;
+    assert_eq!((answer.status, &answer.json()["code"]), (404, &json!("not_found")));
+    let packed = [
+        31, 139, 8, 0, 0, 0, 0, 0, 2, 3, 171, 86, 202, 75, 204, 77, 85, 178, 82, 202, 83, 170, 5, 0, 171,
+        108, 42, 134, 12, 0, 0, 0,
+    ];
+    let gzip = [json, ("content-encoding", "gzip")];
+    assert_eq!(Rest::ok(&rest.http.call("POST", echo, &gzip, packed.to_vec()).await), json!({"name": "n"}));
+}
+
+#[tokio::test]
 async fn streams_are_lines_or_events_and_an_error_is_the_last_element() {
     let mut rest = rest().await;
     let lines = rest.get("/v1/count/3").await;

@@ -16,7 +16,7 @@ pub(super) fn essence(value: &[u8]) -> &[u8] {
 }
 
 /// Whether a media type is one of these. Letter case does not count.
-fn is(media: &[u8], names: &[&str]) -> bool {
+pub(crate) fn is(media: &[u8], names: &[&str]) -> bool {
     let media = essence(media);
     names.iter().any(|name| media.eq_ignore_ascii_case(name.as_bytes()))
 }

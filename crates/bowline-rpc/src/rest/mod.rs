@@ -24,12 +24,13 @@
 //!   event named `end`, since a browser would reconnect otherwise. A request stream is NDJSON and the whole request: it has
 //!   no path variables and no query. Streams of `google.api.HttpBody` are bytes, either way; an error after the first chunk of
 //!   a reply breaks the body off.
-//! - **A method without a rule** is `POST /package.Service/Method`.
+//! - **Every method** is also `POST /package.Service/Method` with JSON messages, where a request does not say that it is
+//!   Connect's.
 
 mod bind;
 mod fields;
 mod lines;
-mod media;
+pub(crate) mod media;
 mod raw;
 mod reply;
 mod template;
