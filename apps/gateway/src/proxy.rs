@@ -97,7 +97,7 @@ async fn kept(request: Request<Body>) -> Result<Request<Body>> {
     if length.is_none_or(|length| length > KEPT_BYTES) {
         return Ok(request);
     }
-    let (parts, body) = request.into_parts();
+    let (parts, mut body) = request.into_parts();
     let bytes = body.collect(KEPT_BYTES as usize).await?;
     Ok(Request::from_parts(parts, Body::full(bytes)))
 }

@@ -70,6 +70,21 @@ fn a_path_template_must_be_well_formed() {
             "get: \"/v1/{id}/{id}\"",
             "path \"/v1/{id}/{id}\" has the variable {id} twice; keep one of them",
         ),
+        says(
+            "get: \"/v1/caf%C3%A9\"",
+            "path \"/v1/caf%C3%A9\" has \"caf%C3%A9\", which never matches: paths are compared decoded; \
+             write it decoded: \"café\"",
+        ),
+        says(
+            "get: \"/v1/{id}:100%25\"",
+            "path \"/v1/{id}:100%25\" has \"100%25\", which never matches: paths are compared decoded; \
+             write it without the percent sign",
+        ),
+        says(
+            "get: \"/v1/a b\"",
+            "path \"/v1/a b\" has a segment \"a b\" that is neither a name, *, ** nor a whole {variable}; \
+             a variable takes a segment to itself",
+        ),
         says("body: \"*\"", "the http rule has no path; write one, as in get: \"/v1/...\""),
     ];
     for (text, expected) in &cases {
@@ -143,10 +158,23 @@ fn a_body_must_name_a_field_and_fit_the_verb() {
 
 #[test]
 fn a_stream_of_requests_needs_the_whole_body() {
-    let text = rpc("rpc Put(stream Get) returns (Shelf) { option (google.api.http) = { post: \"/v1\" }; }");
-    let expected =
-        "proto/a.proto:6: rpc Put: a stream of requests comes in the body as a whole; set body: \"*\"";
-    assert_eq!(refusal(&text), expected);
+    let whole = "a stream of requests comes in the body as a whole; set body: \"*\"";
+    let cases = [
+        ("post: \"/v1\"", whole),
+        ("post: \"/v1\" body: \"shelf\"", whole),
+        ("get: \"/v1\"", "GET has no body, but a stream of requests comes in one; use post with body: \"*\""),
+        (
+            "post: \"/v1/{id}\" body: \"*\"",
+            "path variable {id} belongs to no single message of a stream of requests; \
+             remove it from the path, each message has the field",
+        ),
+    ];
+    for (rule, expected) in cases {
+        let text = rpc(&format!(
+            "rpc Put(stream Get) returns (Shelf) {{ option (google.api.http) = {{ {rule} }}; }}"
+        ));
+        assert_eq!(refusal(&text), format!("proto/a.proto:6: rpc Put: {expected}"));
+    }
 }
 
 #[test]

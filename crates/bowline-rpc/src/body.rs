@@ -124,7 +124,7 @@ impl Body {
     ///
     /// # Errors
     /// `RESOURCE_EXHAUSTED` if there is more; whatever broke the body otherwise.
-    pub async fn collect(mut self, limit: usize) -> Result<Bytes> {
+    pub async fn collect(&mut self, limit: usize) -> Result<Bytes> {
         let too_large = || {
             Error::resource_exhausted(format!("the body is larger than the limit of {limit} bytes"))
                 .with_reason("BODY_TOO_LARGE")
@@ -134,7 +134,7 @@ impl Body {
         }
         let mut first: Option<Bytes> = None;
         let mut rest = BytesMut::new();
-        while let Some(frame) = std::future::poll_fn(|task| Pin::new(&mut self).poll_frame(task)).await {
+        while let Some(frame) = std::future::poll_fn(|task| Pin::new(&mut *self).poll_frame(task)).await {
             let Ok(data) = frame?.into_data() else { continue };
             if first.as_ref().map_or(0, Bytes::len) + rest.len() + data.len() > limit {
                 return Err(too_large());

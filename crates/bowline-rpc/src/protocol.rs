@@ -32,8 +32,8 @@ impl Protocol {
         }
     }
 
-    /// What the headers say. A JSON or protobuf body without more is Connect's unary form where the path names a method;
-    /// the router decides that.
+    /// What the headers say. A protobuf body without more is Connect's unary form where the path names a method; the router
+    /// decides that.
     pub fn detect(headers: &HeaderMap) -> Self {
         let Some(content_type) = headers.get(CONTENT_TYPE) else { return Self::Rest };
         let content_type = content_type.as_bytes();
@@ -82,7 +82,7 @@ pub(crate) fn rest_error(
     status: StatusCode,
     request_id: Option<&RequestId>,
 ) -> Response<Body> {
-    let mut response = Response::new(Body::full(wire::error_json(error, request_id)));
+    let mut response = Response::new(Body::full(wire::error_json(error, status, request_id)));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     retry_after(error, response.headers_mut());

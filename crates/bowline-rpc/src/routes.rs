@@ -9,7 +9,7 @@ use std::task::{Context as Task, Poll};
 use bowline_core::{Error, MethodKind, Operation, Result, WrapErr};
 use buffa_descriptor::DescriptorPool;
 use connectrpc::{ConnectRpcService, Limits};
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 
@@ -17,9 +17,9 @@ use crate::budget::{Framing, Meter, OUT_OF_BUDGET};
 use crate::caller::BoxFuture;
 use crate::handler::{Erased, Handler, is_plain};
 use crate::protocol::Unresolved;
-use crate::rest::{Binding, Found, RestCall, Tree, respond};
+use crate::rest::{Binding, Found, RestCall, Tree, media, respond};
 use crate::scope::{Outcome, Scope};
-use crate::{Body, Budget, End, HttpRule, MethodDef, Protocol, ServiceDef};
+use crate::{Body, Budget, End, MethodDef, Protocol, ServiceDef};
 
 /// 4 MiB, the limit that gRPC's implementations share.
 pub const DEFAULT_BODY_LIMIT: usize = 4 * 1024 * 1024;
@@ -96,15 +96,13 @@ impl Routes {
         for (def, handler) in methods {
             let index = self.routes.len();
             let mut bindings = Vec::new();
-            // Also reachable at its RPC path with plain JSON: for streams, and for whoever has no client.
-            let fallback = [HttpRule { verb: "POST", pattern: def.path, body: "*", response_body: "" }];
-            for (binding, rule) in def.http.iter().chain(&fallback).enumerate() {
+            for (binding, rule) in def.http.iter().enumerate() {
                 bindings.push(Binding::new(&pool, def, rule)?);
-                if binding < def.http.len() {
-                    let target = crate::rest::Target { route: index, binding };
-                    self.tree.add(rule.verb, rule.pattern, target).with_context(|| def.path)?;
-                }
+                let target = crate::rest::Target { route: index, binding };
+                self.tree.add(rule.verb, rule.pattern, target).with_context(|| def.path)?;
             }
+            // Also reachable at its RPC path with plain JSON, for whoever has no client.
+            bindings.push(Binding::at_rpc_path(&pool, def)?);
             self.paths.insert(def.path, index);
             let route = Route::new(index, def, handler, bindings, body_limit(def), self.budget.clone());
             self.routes.push(Arc::new(route));
@@ -211,14 +209,31 @@ impl Route {
 
     /// A request to `/service/method`: an RPC protocol, or plain JSON.
     fn at_rpc_path(self: Arc<Self>, protocol: Protocol, request: &Parts) -> Resolved {
-        let unary = self.def.kind == MethodKind::Unary;
-        // Connect's unary form is indistinguishable from plain JSON, and serves plain JSON as well.
-        if protocol == Protocol::Rest && (unary || request.method != Method::POST) {
+        if protocol == Protocol::Rest && self.is_connect(request) {
             return Resolved { route: self, protocol: Protocol::Connect, rest: None };
         }
         let rest = (protocol == Protocol::Rest)
             .then(|| RestCall { binding: self.bindings.len() - 1, variables: Vec::new() });
         Resolved { route: self, protocol, rest }
+    }
+
+    /// Whether a request that does not say its protocol can only be Connect's: another method than POST, a type of body that
+    /// is Connect's own, or a compressed body.
+    fn is_connect(&self, request: &Parts) -> bool {
+        let proto = |value: &HeaderValue| media::is(value.as_bytes(), &["application/proto"]);
+        request.method != Method::POST
+            || (self.def.kind == MethodKind::Unary
+                && (request.headers.get(CONTENT_TYPE).is_some_and(proto)
+                    || request.headers.contains_key(CONTENT_ENCODING)))
+    }
+
+    /// Where the messages of a request end; `None` where they are as the body comes.
+    fn framing(&self, rest: Option<&RestCall>) -> Option<Framing> {
+        match (self.def.kind.client_streams(), rest) {
+            (false, _) => Some(Framing::Whole),
+            (true, None) => Some(Framing::envelopes()),
+            (true, Some(rest)) => (!self.bindings[rest.binding].takes_chunks()).then_some(Framing::Lines),
+        }
     }
 
     /// Calls the method. The request's extensions hold its [`Scope`], which says how; every failure becomes a response in its
@@ -232,12 +247,9 @@ impl Route {
         let rest = scope.rest.take();
         // What says that it is small cannot take much, however many there are.
         let size = http_body::Body::size_hint(request.body());
-        if size.upper().is_none_or(|most| most > SMALL_BODY) {
-            let framing = match (self.def.kind.client_streams(), &rest) {
-                (false, _) => Framing::Whole,
-                (true, None) => Framing::envelopes(),
-                (true, Some(_)) => Framing::Lines,
-            };
+        if size.upper().is_none_or(|most| most > SMALL_BODY)
+            && let Some(framing) = self.framing(rest.as_ref())
+        {
             let meter = Meter::new(&self.budget, framing, &scope.outcome);
             let body = std::mem::take(request.body_mut());
             *request.body_mut() = body.metered(meter);

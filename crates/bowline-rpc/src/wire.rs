@@ -13,7 +13,7 @@ use buffa::Message as _;
 use buffa_types::google::protobuf::Any;
 use bytes::Bytes;
 use connectrpc::{ConnectError, ErrorCode, ErrorDetail};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Serialize;
 
@@ -160,15 +160,15 @@ struct RestError<'a> {
 }
 
 /// The JSON form: `{"code": 404, "reason": "ITEM_NOT_FOUND", "message": "…", "metadata": {…}}`. The code is the HTTP
-/// status, as in Kratos. An internal error has its request's id in the metadata.
-pub(crate) fn error_json(error: &Error, request_id: Option<&RequestId>) -> Bytes {
+/// status that is sent, as in Kratos. An internal error has its request's id in the metadata.
+pub(crate) fn error_json(error: &Error, status: StatusCode, request_id: Option<&RequestId>) -> Bytes {
     let mut metadata: std::collections::BTreeMap<&str, String> =
         error.metadata().iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
     if let (true, Some(id)) = (error.code().is_internal(), request_id) {
         metadata.entry("request_id").or_insert_with(|| id.to_string());
     }
     let body = RestError {
-        code: error.code().http_status_u16(),
+        code: status.as_u16(),
         reason: error.reason(),
         message: error.public_message(),
         metadata,
@@ -237,7 +237,8 @@ mod tests {
         let back = there_and_back(to_connect(&error, Some(&id)));
         assert_eq!((back.message(), back.reason()), ("internal error", "INTERNAL"));
         assert_eq!(back.metadata()["request_id"], id.to_string());
-        let json = String::from_utf8(error_json(&error, Some(&id)).to_vec()).unwrap();
+        let json = error_json(&error, StatusCode::INTERNAL_SERVER_ERROR, Some(&id));
+        let json = String::from_utf8(json.to_vec()).unwrap();
         assert!(json.contains(&id.to_string()) && !json.contains("secrets"), "{json}");
     }
 }

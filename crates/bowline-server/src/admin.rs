@@ -151,7 +151,7 @@ impl Pages {
         }
     }
 
-    async fn set_level(self, body: Body) -> Response<Body> {
+    async fn set_level(self, mut body: Body) -> Response<Body> {
         let outcome = async {
             let logs = self.0.options.logs.as_ref();
             let logs =

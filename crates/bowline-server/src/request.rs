@@ -8,7 +8,7 @@ use bowline_core::{
 };
 use bowline_rpc::Protocol;
 use bowline_rpc::headers::{CONNECT_TIMEOUT, GRPC_TIMEOUT, REQUEST_ID, REST_TIMEOUT, TENANT};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 /// Makes a call's context, at the root of a new tree. `bound` is the most time it gets.
 pub(crate) fn context(
@@ -55,19 +55,32 @@ pub(crate) fn context(
     (cx, canceller, verdict)
 }
 
-/// Takes the time the caller gives: `grpc-timeout`, `connect-timeout-ms`, or for REST `x-envoy-expected-rq-timeout-ms`. It is
-/// taken off the request, so that the protocol's own code does not count it a second time.
+/// Takes the time the caller gives: `grpc-timeout`, `connect-timeout-ms`, or for REST `x-envoy-expected-rq-timeout-ms`. REST
+/// takes Connect's as well, since plain JSON at an RPC path may be either; the shorter counts. It is taken off the request,
+/// so that the protocol's own code does not count it a second time.
 fn timeout(headers: &mut HeaderMap, protocol: Protocol) -> Result<Option<Duration>> {
-    let (name, grpc) = match protocol {
-        Protocol::Grpc | Protocol::GrpcWeb => (GRPC_TIMEOUT, true),
-        Protocol::Connect => (CONNECT_TIMEOUT, false),
-        Protocol::Rest => (REST_TIMEOUT, false),
-    };
-    let Some(value) = headers.remove(&name) else { return Ok(None) };
+    match protocol {
+        Protocol::Grpc | Protocol::GrpcWeb => {
+            take(headers, &GRPC_TIMEOUT, grpc_timeout, "up to 8 digits and one of H M S m u n")
+        }
+        Protocol::Connect => take(headers, &CONNECT_TIMEOUT, millis, "up to 10 digits"),
+        Protocol::Rest => {
+            let rest = take(headers, &REST_TIMEOUT, millis, "up to 10 digits")?;
+            let connect = take(headers, &CONNECT_TIMEOUT, millis, "up to 10 digits")?;
+            Ok(rest.into_iter().chain(connect).min())
+        }
+    }
+}
+
+fn take(
+    headers: &mut HeaderMap,
+    name: &HeaderName,
+    parse: fn(&str) -> Option<Duration>,
+    form: &str,
+) -> Result<Option<Duration>> {
+    let Some(value) = headers.remove(name) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();
-    let parsed = if grpc { grpc_timeout(text) } else { millis(text) };
-    parsed.map(Some).ok_or_else(|| {
-        let form = if grpc { "up to 8 digits and one of H M S m u n" } else { "up to 10 digits" };
+    parse(text).map(Some).ok_or_else(|| {
         Error::invalid_argument(format!("{name} `{text}` is malformed: it takes {form}"))
             .with_reason("INVALID_TIMEOUT")
     })
@@ -119,5 +132,19 @@ mod tests {
         for bad in ["", "1s", "12345678901", "-1"] {
             assert_eq!(millis(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn rest_takes_connects_timeout_as_well_and_the_shorter_counts() {
+        let asked = |protocol, values: &[(HeaderName, &'static str)]| {
+            let headers = values.iter().map(|(name, value)| (name.clone(), value.parse().unwrap()));
+            timeout(&mut headers.collect(), protocol).unwrap().map(|time| time.as_millis())
+        };
+        let (rest, connect) = ((REST_TIMEOUT, "80"), (CONNECT_TIMEOUT, "70"));
+        assert_eq!(asked(Protocol::Rest, &[]), None);
+        assert_eq!(asked(Protocol::Rest, std::slice::from_ref(&rest)), Some(80));
+        assert_eq!(asked(Protocol::Rest, std::slice::from_ref(&connect)), Some(70));
+        assert_eq!(asked(Protocol::Rest, &[rest.clone(), connect]), Some(70));
+        assert_eq!(asked(Protocol::Connect, &[rest]), None);
     }
 }

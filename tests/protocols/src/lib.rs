@@ -111,6 +111,32 @@ impl testing::Service for TestService {
             ..Default::default()
         })
     }
+
+    async fn repeat(&self, _cx: &Context, req: Everything) -> Result<Streaming<Everything>> {
+        Ok(Streaming::from_iter([req.clone(), req]))
+    }
+
+    async fn lines(&self, cx: &Context, req: CountRequest) -> Result<Streaming<HttpBody>> {
+        Ok(self.count(cx, req).await?.try_map(|number| {
+            Ok(HttpBody {
+                content_type: "text/csv".into(),
+                data: format!("{}\n", number.value).into_bytes(),
+                ..Default::default()
+            })
+        }))
+    }
+
+    async fn upload_chunks(&self, _cx: &Context, mut req: Streaming<HttpBody>) -> Result<UploadReply> {
+        let mut reply = UploadReply::default();
+        while let Some(chunk) = req.message().await? {
+            reply.size += i64::try_from(chunk.data.len()).unwrap_or(i64::MAX);
+            if !chunk.content_type.is_empty() {
+                reply.content_type.push_str(&chunk.content_type);
+                reply.content_type.push(',');
+            }
+        }
+        Ok(reply)
+    }
 }
 
 /// A number message.

@@ -68,7 +68,16 @@ impl Check<'_> {
         self.bodies();
         match template::parse(&self.rule.pattern) {
             Ok(template) => {
-                template.variables.iter().for_each(|variable| self.variable(variable));
+                for variable in &template.variables {
+                    if self.method.client_streaming {
+                        self.add(&format!(
+                            "path variable {{{variable}}} belongs to no single message of a stream of requests; \
+                             remove it from the path, each message has the field"
+                        ));
+                    } else {
+                        self.variable(variable);
+                    }
+                }
                 Some(template)
             }
             Err(text) => {
@@ -80,7 +89,11 @@ impl Check<'_> {
 
     fn bodies(&mut self) {
         let Binding { verb, body, response_body, .. } = self.rule;
-        if !body.is_empty() && matches!(verb.as_str(), "GET" | "HEAD") {
+        if self.method.client_streaming && matches!(verb.as_str(), "GET" | "HEAD") {
+            self.add(&format!(
+                "{verb} has no body, but a stream of requests comes in one; use post with body: \"*\""
+            ));
+        } else if !body.is_empty() && matches!(verb.as_str(), "GET" | "HEAD") {
             self.add(&format!(
                 "{verb} has no body, but body is {body:?}; remove it (fields outside of the path are query parameters) or use post"
             ));

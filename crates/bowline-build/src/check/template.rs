@@ -7,7 +7,10 @@
 //! variable = "{" field { "." field } [ "=" segments ] "}"
 //! ```
 //!
-//! `**` takes all that is left and so must come last, also within a variable.
+//! `**` takes all that is left and so must come last, also within a variable. A literal is written as it reads: the server
+//! compares paths after decoding them.
+
+use percent_encoding::percent_decode_str;
 
 /// What the checks need to know of a template.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,8 +27,13 @@ pub(crate) fn parse(pattern: &str) -> Result<Template, String> {
         return Err(format!("path {pattern:?} does not start with a slash; write \"/{pattern}\""));
     };
     let (path, verb) = split_verb(path);
-    if verb.is_some_and(|verb| !is_literal(verb)) {
-        return Err(format!("path {pattern:?} has no name after the colon; write one, or remove the colon"));
+    if let Some(verb) = verb {
+        if !is_literal(verb) {
+            return Err(format!(
+                "path {pattern:?} has no name after the colon; write one, or remove the colon"
+            ));
+        }
+        decoded(verb, pattern)?;
     }
     let mut template = Template { variables: Vec::new(), shape: String::new() };
     let mut rest = Some(path);
@@ -85,6 +93,7 @@ impl Template {
                  a variable takes a segment to itself"
             ));
         }
+        decoded(segment, pattern)?;
         self.shape.push('/');
         self.shape.push_str(segment);
         Ok(segment != "**")
@@ -117,10 +126,26 @@ fn split_segment(path: &str) -> Option<(&str, Option<&str>)> {
     (depth == 0).then_some((path, None))
 }
 
-/// The characters a path segment may have unescaped, and percent escapes.
+/// What a caller can write into a path unescaped, what it escapes because it is not ASCII, and the percent sign, for which
+/// [`decoded`] knows the mend.
 fn is_literal(text: &str) -> bool {
-    let plain = |sign: char| sign.is_ascii_alphanumeric() || "-_.~!$&'(),;@+%".contains(sign);
+    let plain = |sign: char| match sign {
+        _ if sign.is_ascii() => sign.is_ascii_alphanumeric() || "-_.~!$&'(),;@+%".contains(sign),
+        _ => !sign.is_control() && !sign.is_whitespace(),
+    };
     !text.is_empty() && text.chars().all(plain)
+}
+
+/// Refuses a literal with percent escapes: the decoded path would never equal it.
+fn decoded(literal: &str, pattern: &str) -> Result<(), String> {
+    if !literal.contains('%') {
+        return Ok(());
+    }
+    let mend = match percent_decode_str(literal).decode_utf8() {
+        Ok(plain) if is_literal(&plain) && !plain.contains('%') => format!("write it decoded: {plain:?}"),
+        _ => "write it without the percent sign".to_owned(),
+    };
+    Err(format!("path {pattern:?} has {literal:?}, which never matches: paths are compared decoded; {mend}"))
 }
 
 fn is_field(text: &str) -> bool {
@@ -148,6 +173,7 @@ mod tests {
         assert_eq!(parsed("/v1/{a.b=**}"), (vec!["a.b".into()], "/v1/**".into()));
         assert_eq!(parsed("/v1/{a}/x/{b}"), (vec!["a".into(), "b".into()], "/v1/*/x/*".into()));
         assert_eq!(parsed("/**"), (vec![], "/**".into()));
+        assert_eq!(parsed("/café/größer"), (vec![], "/café/größer".into()));
     }
 
     #[test]
@@ -178,6 +204,13 @@ mod tests {
             "/v1/{a}/{a}",
             "/v1:",
             "/a b",
+            "/a?b",
+            "/a\u{a0}b",
+            "/caf%C3%A9",
+            "/v1/{a=caf%C3%A9/*}",
+            "/100%",
+            "/a%2Fb",
+            "/v1/{a}:caf%C3%A9",
         ] {
             assert!(parse(pattern).is_err(), "{pattern}");
         }

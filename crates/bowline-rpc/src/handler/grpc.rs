@@ -59,7 +59,7 @@ fn failed(cx: &Context, outcome: &Outcome, error: Error) -> Response<Body> {
 }
 
 /// The one message of a body.
-async fn only<T: Message>(body: Body, limit: usize) -> Result<T> {
+async fn only<T: Message>(mut body: Body, limit: usize) -> Result<T> {
     let mut messages = Messages::new(limit);
     // What is larger is not read at all: the limit and an envelope.
     messages.push(body.collect(limit.saturating_add(5)).await?);

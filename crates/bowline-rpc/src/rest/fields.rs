@@ -1,29 +1,68 @@
-//! Text from a path or a query as the JSON value of a proto field.
+//! The fields of a message, found by name, and their places in its JSON.
 
 use std::sync::Arc;
 
 use bowline_core::{Error, Result};
-use buffa_descriptor::{DescriptorPool, FieldKind, MessageIndex, ScalarType, SingularKind};
+use buffa_descriptor::{DescriptorPool, FieldDescriptor, FieldKind, MessageIndex, SingularKind};
 use serde_json::{Map, Value};
+
+use super::value::Leaf;
+
+const HTTP_BODY: &str = "google.api.HttpBody";
+
+/// What a field is called. Proto JSON reads both names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Name {
+    pub(crate) json: Box<str>,
+    proto: Box<str>,
+}
+
+impl Name {
+    fn of(field: &FieldDescriptor) -> Self {
+        Self { json: field.json_name().into(), proto: field.name().into() }
+    }
+
+    /// The key under which `object` has the field, or shall have it.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` if it has the field twice: which one a reader takes is anybody's guess.
+    fn key(&self, object: &Map<String, Value>) -> Result<&str> {
+        let has = |name: &str| object.contains_key(name);
+        match (has(&self.json), self.proto != self.json && has(&self.proto)) {
+            (true, true) => Err(Error::invalid_argument(format!(
+                "the body has a field twice, as `{}` and as `{}`; send it once",
+                self.json, self.proto
+            ))
+            .with_reason("INVALID_JSON")),
+            (false, true) => Ok(&self.proto),
+            (_, false) => Ok(&self.json),
+        }
+    }
+}
 
 /// A field found by its path.
 #[derive(Clone, Debug)]
 pub(crate) struct Field {
-    /// The JSON names from the root message to the field.
-    pub(crate) path: Box<[Box<str>]>,
+    /// From the root message to the field.
+    pub(crate) path: Box<[Name]>,
     pub(crate) repeated: bool,
     leaf: Leaf,
 }
 
+impl Field {
+    /// `page.displayName`, for messages.
+    pub(crate) fn name(&self) -> String {
+        self.path.iter().map(|name| &*name.json).collect::<Vec<_>>().join(".")
+    }
+}
+
+/// A field of the root message, of any type.
 #[derive(Clone, Debug)]
-enum Leaf {
-    Scalar(ScalarType),
-    Enum(buffa_descriptor::EnumIndex),
-    /// Timestamp, Duration: their JSON form is a string.
-    Text,
-    FieldMask,
-    /// Another message: cannot be written as text.
-    Message,
+pub(crate) struct Part {
+    pub(crate) name: Name,
+    pub(crate) number: u32,
+    /// Whether it is one `google.api.HttpBody`.
+    pub(crate) raw: bool,
 }
 
 /// The fields of one message, for look-up by path.
@@ -43,15 +82,31 @@ impl Fields {
         Ok(Self { pool: Arc::clone(pool), root })
     }
 
+    /// Whether the message itself is a `google.api.HttpBody`.
+    pub(crate) fn raw(&self) -> bool {
+        self.pool.message(self.root).full_name() == HTTP_BODY
+    }
+
+    /// Finds a field of the message itself.
+    pub(crate) fn part(&self, name: &str) -> Option<Part> {
+        let field = self.field(self.root, name)?;
+        let raw = match field.kind() {
+            FieldKind::Singular(SingularKind::Message(index)) => {
+                self.pool.message(index).full_name() == HTTP_BODY
+            }
+            _ => false,
+        };
+        Some(Part { name: Name::of(field), number: field.number(), raw })
+    }
+
     /// Finds `a.b.c`, each part by its snake or its camel name. `None` if there is no such field.
     pub(crate) fn find(&self, path: &str) -> Option<Field> {
         let mut names = Vec::new();
         let mut message = self.root;
         let mut parts = path.split('.').peekable();
         while let Some(part) = parts.next() {
-            let descriptor = self.pool.message(message);
-            let field = descriptor.fields().iter().find(|f| f.name() == part || f.json_name() == part)?;
-            names.push(field.json_name().into());
+            let field = self.field(message, part)?;
+            names.push(Name::of(field));
             let (kind, repeated) = match field.kind() {
                 FieldKind::Singular(kind) => (kind, false),
                 FieldKind::List(kind) => (kind, true),
@@ -59,7 +114,7 @@ impl Fields {
                 _ => return None,
             };
             if parts.peek().is_none() {
-                return Some(Field { path: names.into(), repeated, leaf: self.leaf(kind) });
+                return Some(Field { path: names.into(), repeated, leaf: Leaf::of(&self.pool, kind) });
             }
             match kind {
                 SingularKind::Message(next) if !repeated => message = next,
@@ -69,25 +124,9 @@ impl Fields {
         None
     }
 
-    fn leaf(&self, kind: SingularKind) -> Leaf {
-        match kind {
-            SingularKind::Scalar(scalar) => Leaf::Scalar(scalar),
-            SingularKind::Enum(index) => Leaf::Enum(index),
-            SingularKind::Message(index) => match self.pool.message(index).full_name() {
-                "google.protobuf.Timestamp" | "google.protobuf.Duration" => Leaf::Text,
-                "google.protobuf.FieldMask" => Leaf::FieldMask,
-                "google.protobuf.BoolValue" => Leaf::Scalar(ScalarType::Bool),
-                "google.protobuf.StringValue" => Leaf::Scalar(ScalarType::String),
-                "google.protobuf.BytesValue" => Leaf::Scalar(ScalarType::Bytes),
-                "google.protobuf.Int32Value" => Leaf::Scalar(ScalarType::Int32),
-                "google.protobuf.Int64Value" => Leaf::Scalar(ScalarType::Int64),
-                "google.protobuf.UInt32Value" => Leaf::Scalar(ScalarType::Uint32),
-                "google.protobuf.UInt64Value" => Leaf::Scalar(ScalarType::Uint64),
-                "google.protobuf.FloatValue" => Leaf::Scalar(ScalarType::Float),
-                "google.protobuf.DoubleValue" => Leaf::Scalar(ScalarType::Double),
-                _ => Leaf::Message,
-            },
-        }
+    fn field(&self, message: MessageIndex, name: &str) -> Option<&FieldDescriptor> {
+        let fields = self.pool.message(message).fields();
+        fields.iter().find(|field| field.name() == name || field.json_name() == name)
     }
 
     /// The JSON value that `text` is for `field`. `None` if the field cannot be written as text.
@@ -95,92 +134,40 @@ impl Fields {
     /// # Errors
     /// `INVALID_ARGUMENT` if the text is no value of the field's type.
     pub(crate) fn value(&self, field: &Field, text: &str) -> Result<Option<Value>> {
-        let wrong = |what: &str| {
-            Error::invalid_argument(format!("`{}`: `{text}` is no {what}", field.path.join(".")))
+        field.leaf.read(&self.pool, text).map_err(|what| {
+            Error::invalid_argument(format!("`{}`: `{text}` is no {what}", field.name()))
                 .with_reason("INVALID_PARAMETER")
-        };
-        Ok(Some(match &field.leaf {
-            Leaf::Scalar(scalar) => return scalar_value(*scalar, text).map(Some).map_err(wrong),
-            Leaf::Text => text.into(),
-            Leaf::FieldMask => text.split(',').map(camel).collect::<Vec<_>>().join(",").into(),
-            Leaf::Enum(index) => {
-                let descriptor = self.pool.enumeration(*index);
-                match text.parse::<i32>() {
-                    Ok(number) => number.into(),
-                    Err(_) if descriptor.value_by_name(text).is_some() => text.into(),
-                    Err(_) => {
-                        let names: Vec<_> = descriptor.values().iter().map(|v| v.name()).collect();
-                        return Err(wrong(&format!(
-                            "{} (one of {})",
-                            descriptor.full_name(),
-                            names.join(", ")
-                        )));
-                    }
-                }
-            }
-            Leaf::Message => return Ok(None),
-        }))
+        })
     }
-}
 
-fn scalar_value(scalar: ScalarType, text: &str) -> Result<Value, &'static str> {
-    use ScalarType as S;
-    Ok(match scalar {
-        S::Bool => match text {
-            "true" | "1" => true.into(),
-            "false" | "0" => false.into(),
-            _ => return Err("bool (true or false)"),
-        },
-        S::String | S::Bytes => text.into(),
-        S::Double | S::Float => match text {
-            "NaN" | "Infinity" | "-Infinity" => text.into(),
-            _ => text.parse::<f64>().ok().filter(|n| n.is_finite()).ok_or("number")?.into(),
-        },
-        S::Int32 | S::Sint32 | S::Sfixed32 => text.parse::<i32>().map_err(|_| "32-bit integer")?.into(),
-        S::Uint32 | S::Fixed32 => text.parse::<u32>().map_err(|_| "unsigned 32-bit integer")?.into(),
-        S::Int64 | S::Sint64 | S::Sfixed64 => {
-            text.parse::<i64>().map_err(|_| "64-bit integer")?.to_string().into()
-        }
-        S::Uint64 | S::Fixed64 => {
-            text.parse::<u64>().map_err(|_| "unsigned 64-bit integer")?.to_string().into()
-        }
-    })
-}
-
-/// `display_name` as `displayName`: how canonical JSON writes the paths of a field mask.
-fn camel(path: &str) -> String {
-    let mut result = String::with_capacity(path.len());
-    let mut upper = false;
-    for c in path.chars() {
-        match c {
-            '_' => upper = true,
-            c if upper => {
-                result.push(c.to_ascii_uppercase());
-                upper = false;
+    /// Whether two JSON values of `field` are the same, however they are written.
+    pub(crate) fn same(&self, field: &Field, a: &Value, b: &Value) -> bool {
+        match (a, b) {
+            (Value::Array(a), Value::Array(b)) if field.repeated => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| field.leaf.same(&self.pool, a, b))
             }
-            c => result.push(c),
+            _ => field.leaf.same(&self.pool, a, b),
         }
     }
-    result
 }
 
 /// Where in `root` the field at `path` is, with the objects on the way made if they are missing.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` if the body has something else than an object on the way.
-pub(crate) fn slot<'a>(root: &'a mut Map<String, Value>, path: &[Box<str>]) -> Result<&'a mut Value> {
+/// `INVALID_ARGUMENT` if the body has something else than an object on the way, or a field under both of its names.
+pub(crate) fn slot<'a>(root: &'a mut Map<String, Value>, path: &[Name]) -> Result<&'a mut Value> {
     let mut object = root;
     let Some((last, parents)) = path.split_last() else {
         return Err(Error::internal("a field has no path"));
     };
     for name in parents {
-        let next = object.entry(name.to_string()).or_insert(Value::Null);
+        let next = object.entry(name.key(object)?).or_insert(Value::Null);
         if next.is_null() {
             *next = Value::Object(Map::new());
         }
         object = next.as_object_mut().ok_or_else(|| {
-            Error::invalid_argument(format!("`{name}` must be an object")).with_reason("INVALID_JSON")
+            Error::invalid_argument(format!("`{}` must be an object", name.json)).with_reason("INVALID_JSON")
         })?;
     }
-    Ok(object.entry(last.to_string()).or_insert(Value::Null))
+    Ok(object.entry(last.key(object)?).or_insert(Value::Null))
 }

@@ -10,31 +10,31 @@ use crate::{Body, Streaming};
 
 /// Splits a body into its lines. Empty lines are skipped; a line over `limit` bytes ends the stream with an error.
 pub(crate) fn lines(body: Body, limit: usize) -> Streaming<Bytes> {
-    let state = (body, BytesMut::new(), false);
+    let state = (body, Splitter::default(), false);
     Streaming::new(futures_util::stream::try_unfold(
         state,
-        move |(mut body, mut buffer, mut ended)| async move {
+        move |(mut body, mut splitter, mut ended)| async move {
             loop {
-                if let Some(line) = take_line(&mut buffer, ended) {
+                if let Some(line) = splitter.next(ended) {
                     if line.trim_ascii().is_empty() {
                         continue;
                     }
                     if line.len() > limit {
                         return Err(too_long(limit));
                     }
-                    return Ok(Some((line, (body, buffer, ended))));
+                    return Ok(Some((line, (body, splitter, ended))));
                 }
                 if ended {
                     return Ok(None);
                 }
-                if buffer.len() > limit {
+                if splitter.buffer.len() > limit {
                     return Err(too_long(limit));
                 }
                 match std::future::poll_fn(|task| Pin::new(&mut body).poll_frame(task)).await {
                     None => ended = true,
                     Some(frame) => {
                         if let Ok(data) = frame?.into_data() {
-                            buffer.extend_from_slice(&data);
+                            splitter.buffer.extend_from_slice(&data);
                         }
                     }
                 }
@@ -43,14 +43,29 @@ pub(crate) fn lines(body: Body, limit: usize) -> Streaming<Bytes> {
     ))
 }
 
-fn take_line(buffer: &mut BytesMut, ended: bool) -> Option<Bytes> {
-    match buffer.iter().position(|b| *b == b'\n') {
-        Some(end) => {
-            let line = buffer.split_to(end + 1).freeze();
-            Some(line.slice(..end))
+/// Cuts what arrives into lines. Each byte is looked at once, however small the pieces are.
+#[derive(Default)]
+struct Splitter {
+    buffer: BytesMut,
+    /// So many bytes at the front of `buffer` are known to hold no line break.
+    scanned: usize,
+}
+
+impl Splitter {
+    /// The next line without its break. What is left over is a line once the body `ended`.
+    fn next(&mut self, ended: bool) -> Option<Bytes> {
+        let new = self.buffer.get(self.scanned..).unwrap_or_default();
+        if let Some(at) = new.iter().position(|b| *b == b'\n') {
+            let end = self.scanned + at;
+            self.scanned = 0;
+            return Some(self.buffer.split_to(end + 1).freeze().slice(..end));
         }
-        None if ended && !buffer.is_empty() => Some(buffer.split().freeze()),
-        None => None,
+        self.scanned = self.buffer.len();
+        if !ended || self.buffer.is_empty() {
+            return None;
+        }
+        self.scanned = 0;
+        Some(self.buffer.split().freeze())
     }
 }
 
@@ -78,5 +93,21 @@ mod tests {
     #[tokio::test]
     async fn a_line_over_the_limit_ends_the_stream() {
         assert_eq!(split("123456", 5).await.unwrap_err().reason(), "MESSAGE_TOO_LARGE");
+    }
+
+    /// Were the buffer looked through anew for each byte, this would take hours.
+    #[test]
+    fn a_long_line_that_comes_byte_by_byte_is_looked_through_once() {
+        const LENGTH: usize = 4 << 20;
+        let mut splitter = Splitter::default();
+        for _ in 0..LENGTH {
+            splitter.buffer.extend_from_slice(b"x");
+            assert!(splitter.next(false).is_none());
+            assert_eq!(splitter.scanned, splitter.buffer.len());
+        }
+        splitter.buffer.extend_from_slice(b"\ny");
+        assert_eq!(splitter.next(false).unwrap().len(), LENGTH);
+        assert_eq!(splitter.next(true).unwrap(), "y");
+        assert!(splitter.next(true).is_none());
     }
 }

@@ -2,32 +2,40 @@
 //!
 //! What a request binds to, point by point:
 //!
-//! - **Path templates.** Literals beat variables, `*` beats `**`; a verb (`:cancel`) is literal. `{v=**}` takes at least one
-//!   segment unless it is the whole template. `%2F` decodes to `/` in a variable of one segment and stays `%2F` in one of
-//!   several, so that it can be told from a separator. `+` is a plus in a path and a space in a query.
-//! - **Precedence.** A path variable wins. The same field in body or query must have the same value, or the call fails with
-//!   `INVALID_ARGUMENT`.
+//! - **Path templates.** Literals beat variables, `*` beats `**`; a verb (`:cancel`) is literal, and literals are compared
+//!   decoded. `{v=**}` takes at least one segment that is not empty, unless it is the whole template. `%2F` decodes to `/` in a
+//!   variable of one segment and stays `%2F` in one of several, so that it can be told from a separator. `+` is a plus in a
+//!   path and a space in a query.
+//! - **Precedence.** A field given by path, query and body must have the same value everywhere, or the call fails with
+//!   `INVALID_ARGUMENT`. Snake and camel names are the same field; values are compared by the field's type.
 //! - **Queries** bind scalar, enum (name or number), wrapper, `Timestamp`, `Duration` and `FieldMask` fields, repeated ones
 //!   by repeating the key, nested ones with dots (`page.size=10`). Snake and camel names both work. Unknown keys are ignored.
 //!   The last of several values for a field that is not repeated counts.
 //! - **Bodies.** `body: "*"` fills everything and refuses query parameters. `body: "field"` fills one field; the rest comes
 //!   from the query. Without `body`, a body is ignored. JSON (`application/json`) and protobuf (`application/protobuf`,
 //!   `application/x-protobuf`; with `body: "*"` only) are understood; another content type is answered with 415. No body at
-//!   all is an empty message. A `google.api.HttpBody` takes any content type and its bytes as they are.
-//! - **Replies** are canonical proto JSON (64-bit integers are strings), or protobuf when `Accept` asks for it;
-//!   `response_body: "field"` sends that field alone; a `google.api.HttpBody` is sent as it is.
+//!   all is an empty message. A `google.api.HttpBody` takes any content type and its bytes as they are. Protobuf keeps its
+//!   unknown fields.
+//! - **Replies** are canonical proto JSON (64-bit integers are strings), or protobuf when `Accept` prefers it;
+//!   `response_body: "field"` sends that field alone, of every message of a stream; a `google.api.HttpBody` is sent as it is.
 //! - **Streams.** A reply stream is NDJSON (`application/x-ndjson`), a message a line; or server-sent events when `Accept`
-//!   asks for `text/event-stream`, a message an event. An error after the first byte is the last element:
+//!   prefers `text/event-stream`, a message an event. An error after the first byte is the last element:
 //!   `{"@error": {code, reason, message, metadata}}` as a line, or an event named `error`. The end of an event stream is an
-//!   event named `end`, since a browser would reconnect otherwise. A request stream is NDJSON.
-//! - **A method without a rule** is `POST /package.Service/Method`.
+//!   event named `end`, since a browser would reconnect otherwise. A request stream is NDJSON and the whole request: it has
+//!   no path variables and no query. Streams of `google.api.HttpBody` are bytes, either way; an error after the first chunk of
+//!   a reply breaks the body off.
+//! - **Every method** is also `POST /package.Service/Method` with JSON messages, where a request does not say that it is
+//!   Connect's.
 
 mod bind;
 mod fields;
 mod lines;
+pub(crate) mod media;
+mod raw;
 mod reply;
 mod template;
 mod tree;
+mod value;
 
 use bowline_core::Result;
 use bytes::Bytes;
@@ -48,8 +56,14 @@ pub(crate) struct RestCall {
     pub(crate) variables: Vec<String>,
 }
 
-/// Merges path and query into a message that came as protobuf.
-type Merge = Box<dyn FnOnce(Value) -> Result<Map<String, Value>> + Send>;
+/// Adds what the path says to the JSON of a message that came as protobuf.
+type Merge = Box<dyn FnOnce(Value) -> Result<Merged> + Send>;
+
+/// A message with what was added, and that alone.
+pub(crate) struct Merged {
+    pub(crate) whole: Map<String, Value>,
+    pub(crate) added: Map<String, Value>,
+}
 
 /// A request's message, ready to be read as its type.
 pub(crate) enum RestInput {
@@ -61,13 +75,15 @@ pub(crate) enum RestInput {
     Proto(Bytes, Option<Merge>),
     /// One message a line.
     Lines(Streaming<Bytes>),
+    /// Messages in protobuf.
+    Chunks(Streaming<Bytes>),
 }
 
 /// What a handler answered.
 pub(crate) enum RestReply {
     /// One message, encoded.
     Message(Bytes),
-    /// Messages, each encoded as JSON.
+    /// Messages, each encoded.
     Stream(Streaming<Bytes>),
 }
 

@@ -1,7 +1,6 @@
 //! From the handler's reply to the HTTP response.
 
 use bowline_core::{Context, Error, Result};
-use buffa::Message as _;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -9,10 +8,9 @@ use http::{HeaderMap, Response};
 use http_body::Frame;
 use serde_json::value::RawValue;
 
-use super::bind::{Binding, Refused, accepted};
-use super::{Encoding, RestCall, RestReply};
+use super::bind::{Binding, Refused, ReplyRule};
+use super::{Encoding, RestCall, RestReply, media, raw};
 use crate::handler::Handler;
-use crate::proto::google::api::HttpBody;
 use crate::protocol::rest_error;
 use crate::scope::Scope;
 use crate::{Body, Protocol, Streaming, wire};
@@ -26,14 +24,10 @@ pub(crate) async fn respond(
     request: &mut http::Request<Body>,
     limit: usize,
 ) -> Response<Body> {
-    let body = std::mem::take(request.body_mut());
+    let mut body = std::mem::take(request.body_mut());
     let headers = request.headers();
-    let (mut encoding, events) = accepted(headers);
-    if binding.response_body.is_some() || binding.raw_reply {
-        // A part of a message, or bytes as they are, have one form only.
-        encoding = if binding.raw_reply { Encoding::Proto } else { Encoding::Json };
-    }
-    let input = binding.input(headers, &call.variables, request.uri().query(), body, limit).await;
+    let encoding = binding.encoding(headers);
+    let input = binding.input(headers, &call.variables, request.uri().query(), &mut body, limit).await;
     let reply = match input {
         Ok(input) => handler.call_rest(scope.cx.clone(), input, encoding).await,
         Err(Refused { error, status: Some(status) }) => {
@@ -45,9 +39,18 @@ pub(crate) async fn respond(
     };
     let response = match reply {
         Ok(RestReply::Message(bytes)) => {
-            message(binding, encoding, bytes).inspect(|_| scope.outcome.succeed())
+            message(&binding.reply, encoding, bytes).inspect(|_| scope.outcome.succeed())
         }
-        Ok(RestReply::Stream(messages)) => Ok(stream(scope, messages, events)),
+        Ok(RestReply::Stream(messages)) => {
+            let events = media::events(headers);
+            match binding.reply.clone() {
+                ReplyRule::Whole => Ok(stream(scope, messages, events)),
+                ReplyRule::Field(name) => {
+                    Ok(stream(scope, messages.try_map(move |json| pick(&json, &name)), events))
+                }
+                ReplyRule::Raw(field) => raw::stream(scope, messages, field).await,
+            }
+        }
         Err(error) => Err(error),
     };
     response.unwrap_or_else(|error| {
@@ -57,32 +60,17 @@ pub(crate) async fn respond(
     })
 }
 
-fn message(binding: &Binding, encoding: Encoding, bytes: Bytes) -> Result<Response<Body>> {
-    if binding.raw_reply {
-        return raw(&bytes);
-    }
-    let bytes = match &binding.response_body {
-        None => bytes,
-        Some(field) => pick(&bytes, field)?,
+fn message(rule: &ReplyRule, encoding: Encoding, bytes: Bytes) -> Result<Response<Body>> {
+    let bytes = match rule {
+        ReplyRule::Whole => bytes,
+        ReplyRule::Field(name) => pick(&bytes, name)?,
+        ReplyRule::Raw(field) => return raw::message(&bytes, *field),
     };
     let content_type = match encoding {
         Encoding::Json => HeaderValue::from_static("application/json"),
         Encoding::Proto => HeaderValue::from_static("application/protobuf"),
     };
     let mut response = Response::new(Body::full(bytes));
-    response.headers_mut().insert(CONTENT_TYPE, content_type);
-    Ok(response)
-}
-
-/// A `google.api.HttpBody` as what it holds.
-fn raw(bytes: &Bytes) -> Result<Response<Body>> {
-    let broken = || Error::internal("the reply is no google.api.HttpBody");
-    let body = HttpBody::decode_from_slice(bytes).map_err(|e| broken().with_source(e))?;
-    let content_type = match body.content_type.as_str() {
-        "" => HeaderValue::from_static("application/octet-stream"),
-        text => HeaderValue::from_str(text).map_err(|e| broken().with_source(e))?,
-    };
-    let mut response = Response::new(Body::full(body.data));
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     Ok(response)
 }
@@ -131,7 +119,7 @@ fn set(headers: &mut HeaderMap, content_type: HeaderValue, cache: Option<HeaderV
 }
 
 fn failure(events: bool, cx: &Context, error: Error, outcome: &crate::scope::Outcome) -> Bytes {
-    let json = wire::error_json(&error, cx.request_id());
+    let json = wire::error_json(&error, error.code().http_status(), cx.request_id());
     outcome.fail(error);
     if events {
         return element(true, Some("error"), &json);

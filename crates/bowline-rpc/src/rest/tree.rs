@@ -107,11 +107,12 @@ impl Tree {
         // A verb is literal, so a path that ends in one is tried with it first.
         let verb = raw.last().and_then(|last| last.rsplit_once(':')).filter(|(_, verb)| !verb.is_empty());
         if let Some((head, verb)) = verb {
+            let verb = decode(verb)?;
             let mut cut = raw.clone();
             if let Some(last) = cut.last_mut() {
                 *last = head;
             }
-            if let Some(leaf) = self.search(method, &cut, Some(verb), &mut others)? {
+            if let Some(leaf) = self.search(method, &cut, Some(&verb), &mut others)? {
                 return Ok(Found::Route(leaf.target, values(leaf, &cut)?));
             }
         }
@@ -160,7 +161,9 @@ impl Query<'_> {
         {
             return Some(found);
         }
-        self.pick(node.rest.iter(), others)
+        let left = self.segments.get(at..).unwrap_or_default();
+        let blank = left.iter().all(|segment| segment.is_empty());
+        self.pick(node.rest.iter().filter(|l| !blank || l.template.rest_may_be_empty()), others)
     }
 
     fn pick<'t>(&self, leaves: impl Iterator<Item = &'t Leaf>, others: &mut Vec<Method>) -> Option<&'t Leaf> {
@@ -258,7 +261,13 @@ mod tests {
     #[test]
     fn the_rest_needs_a_segment_unless_it_stands_alone() {
         let tree_with_prefix = tree(&[("GET", "/v1/{rest=**}")]);
-        assert_eq!(tree_with_prefix.find(&Method::GET, "/v1").unwrap(), Found::Nothing);
+        for empty in ["/v1", "/v1/", "/v1//"] {
+            assert_eq!(tree_with_prefix.find(&Method::GET, empty).unwrap(), Found::Nothing, "{empty}");
+        }
+        expect(&tree_with_prefix, "GET", "/v1/a/", 0, &["a/"]);
+        let with_verb = tree(&[("GET", "/v1/{rest=**}:read")]);
+        assert_eq!(with_verb.find(&Method::GET, "/v1/:read").unwrap(), Found::Nothing);
+        expect(&with_verb, "GET", "/v1/a:read", 0, &["a"]);
         let alone = tree(&[("GET", "/{rest=**}")]);
         expect(&alone, "GET", "/", 0, &[""]);
         expect(&alone, "GET", "/a/b", 0, &["a/b"]);
@@ -279,6 +288,14 @@ mod tests {
         expect(&tree, "GET", "/many/a%2Fb/c%2fd%20e", 1, &["a%2Fb/c%2Fd e"]);
         expect(&tree, "GET", "/two/a/b%2Fc", 2, &["a/b%2Fc"]);
         assert!(tree.find(&Method::GET, "/one/%ff").is_err());
+    }
+
+    #[test]
+    fn literals_and_verbs_are_compared_decoded() {
+        let tree = tree(&[("GET", "/café/{v}"), ("GET", "/menus/{v}:größer"), ("GET", "/thé")]);
+        expect(&tree, "GET", "/caf%C3%A9/1", 0, &["1"]);
+        expect(&tree, "GET", "/menus/1:gr%c3%b6%C3%9Fer", 1, &["1"]);
+        expect(&tree, "GET", "/th%C3%A9", 2, &[]);
     }
 
     #[test]
