@@ -57,6 +57,7 @@ fn is_refused(error: &hyper::Error) -> bool {
 fn told(error: hyper::Error) -> Error {
     let why = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
     Error::unavailable(format!("the connection failed{why}"))
+        .with_public_message("the connection to the service failed")
         .with_reason("CONNECTION_FAILED")
         .with_source(error)
 }

@@ -218,14 +218,17 @@ impl Link {
     }
 }
 
+/// The log is told where and why; a stranger, to whom an error may travel on, is not.
 fn unreachable_at(endpoint: &Endpoint, error: Error) -> Error {
     Error::unavailable(format!("{endpoint} cannot be reached: {error}"))
+        .with_public_message("the service cannot be reached")
         .with_reason("UNREACHABLE")
         .with_source(error)
 }
 
 fn too_many(endpoint: &Endpoint, limit: usize) -> Error {
     Error::resource_exhausted(format!("{limit} requests wait for {endpoint} already"))
+        .with_public_message("too many requests wait for the service already")
         .with_reason("TOO_MANY_PENDING")
 }
 

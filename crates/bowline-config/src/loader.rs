@@ -47,7 +47,7 @@ impl Loader {
     /// Adds a YAML file on top.
     ///
     /// # Errors
-    /// If the file cannot be read (`NOT_FOUND`, ...), is no YAML, or is larger than 4 MiB.
+    /// If the file cannot be read, is no YAML, or is larger than 4 MiB.
     pub fn file(self, path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let name = path.display().to_string();

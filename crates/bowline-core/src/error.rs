@@ -23,7 +23,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// What goes over the wire is the code, the reason, the domain, the message, the metadata and the retry delay. What stays
 /// here, for the log, is the context added on the way, the source chain and the backtrace (captured at the root when
-/// `RUST_BACKTRACE` is set). The message of an internal code stays here too: see [`Error::public_message`].
+/// `RUST_BACKTRACE` is set). The message and the metadata of an internal code stay here too, and so does a message that
+/// has a public one beside it: see [`Error::public_message`] and [`Error::public_metadata`].
 ///
 /// ```
 /// use bowline_core::{Code, Error, WrapErr};
@@ -32,7 +33,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///     std::fs::read_to_string("/nonexistent")
 /// }
 /// let error = read().context("reading the price list").unwrap_err();
-/// assert_eq!(error.code(), Code::NotFound);
+/// // What a file of ours is called is nobody's business, and that it is missing is no caller's fault.
+/// assert_eq!((error.code(), error.public_message()), (Code::Internal, "internal error"));
 /// assert!(error.to_string().starts_with("reading the price list: "));
 /// assert!(error.find::<std::io::Error>().is_some());
 /// ```
@@ -43,6 +45,7 @@ struct Inner {
     reason: Cow<'static, str>,
     domain: Cow<'static, str>,
     message: Cow<'static, str>,
+    public_message: Option<Cow<'static, str>>,
     metadata: BTreeMap<String, String>,
     retry_after: Option<Duration>,
     remote: bool,
@@ -62,6 +65,9 @@ macro_rules! constructors {
 }
 
 impl Error {
+    /// The key of a request's id in the metadata.
+    pub const REQUEST_ID: &'static str = "request_id";
+
     /// A failure at its root. The message is for whoever called, so it names the cause and the mend.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Inner {
@@ -69,6 +75,7 @@ impl Error {
             reason: Cow::Borrowed(""),
             domain: Cow::Borrowed(""),
             message: message.into(),
+            public_message: None,
             metadata: BTreeMap::new(),
             retry_after: None,
             remote: false,
@@ -106,7 +113,8 @@ impl Error {
     }
 
     /// Wraps an error of another kind. Its code is found by asking what it means: an [`Error`] anywhere in its chain
-    /// keeps its code and reason; an I/O error maps by its kind; all else is internal.
+    /// keeps its code and reason; an I/O error of a connection is `UNAVAILABLE`; all else is internal. The text of either
+    /// stays inside.
     pub fn from_std(source: impl Into<BoxError>) -> Self {
         let source = source.into();
         match source.downcast::<Self>() {
@@ -119,6 +127,7 @@ impl Error {
         let ours = chain(Some(&*source)).find_map(|e| e.downcast_ref::<Self>());
         if let Some(inner) = ours {
             let mut outer = Self::new(inner.code(), inner.0.message.clone());
+            outer.0.public_message = inner.0.public_message.clone();
             outer.0.reason = inner.0.reason.clone();
             outer.0.domain = inner.0.domain.clone();
             outer.0.metadata = inner.0.metadata.clone();
@@ -128,10 +137,13 @@ impl Error {
             outer.0.backtrace = Backtrace::disabled();
             return outer.with_source(source);
         }
-        let code = chain(Some(&*source))
-            .find_map(|e| e.downcast_ref::<std::io::Error>())
-            .map_or(Code::Internal, code_of_io);
-        Self::new(code, source.to_string()).with_source(source)
+        let message = source.to_string();
+        let io = chain(Some(&*source)).find_map(|e| e.downcast_ref::<std::io::Error>());
+        if io.is_some_and(is_of_connection) {
+            let error = Self::unavailable(message).with_public_message("a connection failed");
+            return error.with_source(source);
+        }
+        Self::internal(message).with_source(source)
     }
 
     /// Names the failure for machines: `UPPER_SNAKE_CASE`, unique within the domain.
@@ -148,10 +160,19 @@ impl Error {
         self
     }
 
-    /// Replaces the message.
+    /// Replaces the message, also what is shown of it outside.
     #[must_use]
     pub fn with_message(mut self, message: impl Into<Cow<'static, str>>) -> Self {
         self.0.message = message.into();
+        self.0.public_message = None;
+        self
+    }
+
+    /// Says what is shown outside instead of the message: where that names what only the log may know, such as addresses
+    /// and what the system says of them.
+    #[must_use]
+    pub fn with_public_message(mut self, message: impl Into<Cow<'static, str>>) -> Self {
+        self.0.public_message = Some(message.into());
         self
     }
 
@@ -210,10 +231,21 @@ impl Error {
         &self.0.message
     }
 
-    /// What may be shown outside: the message, unless the code is internal; then the code in words only. A message
-    /// received from another process was already filtered there.
+    /// What may be shown outside: the public message if there is one, the message otherwise. Of an internal code it is the
+    /// code in words only, wherever the error came from: what another process says of its inside is not ours to pass on.
     pub fn public_message(&self) -> &str {
-        if self.0.code.is_internal() && !self.0.remote { self.0.code.words() } else { &self.0.message }
+        match &self.0.public_message {
+            _ if self.0.code.is_internal() => self.0.code.words(),
+            Some(public) => public,
+            None => &self.0.message,
+        }
+    }
+
+    /// The metadata that may be shown outside: all of it, but of an internal code only [`Error::REQUEST_ID`], by which its details
+    /// are found in the log.
+    pub fn public_metadata(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.0.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        all.filter(|(key, _)| !self.0.code.is_internal() || *key == Self::REQUEST_ID)
     }
 
     /// Facts for machines.
@@ -315,22 +347,22 @@ fn chain<'a>(
     })
 }
 
-fn code_of_io(error: &std::io::Error) -> Code {
+/// Whether it is about the way to another process, which may be there again later. A missing file is not: it is a fault of
+/// whoever needs it, not of whoever called.
+fn is_of_connection(error: &std::io::Error) -> bool {
     use std::io::ErrorKind as Kind;
-    match error.kind() {
-        Kind::NotFound => Code::NotFound,
-        Kind::AlreadyExists => Code::AlreadyExists,
-        Kind::TimedOut => Code::DeadlineExceeded,
-        Kind::ConnectionRefused
-        | Kind::ConnectionReset
-        | Kind::ConnectionAborted
-        | Kind::NotConnected
-        | Kind::BrokenPipe
-        | Kind::HostUnreachable
-        | Kind::NetworkUnreachable
-        | Kind::NetworkDown => Code::Unavailable,
-        _ => Code::Internal,
-    }
+    matches!(
+        error.kind(),
+        Kind::TimedOut
+            | Kind::ConnectionRefused
+            | Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::NotConnected
+            | Kind::BrokenPipe
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+            | Kind::NetworkDown
+    )
 }
 
 impl fmt::Display for Error {
@@ -431,6 +463,36 @@ mod tests {
         assert_eq!(error.public_message(), "internal error");
         assert_eq!(error.reason(), "INTERNAL");
         assert_eq!(missing().public_message(), "item 7 does not exist");
+        let remote = error.with_metadata("host", "db1").with_metadata(Error::REQUEST_ID, "r1").into_remote();
+        assert_eq!(remote.public_message(), "internal error", "its sender may have filtered nothing");
+        assert_eq!(remote.public_metadata().collect::<Vec<_>>(), [(Error::REQUEST_ID, "r1")]);
+        let public = missing().with_metadata("id", "7");
+        assert_eq!(public.public_metadata().collect::<Vec<_>>(), [("id", "7")]);
+    }
+
+    #[test]
+    fn what_the_system_says_stays_inside() {
+        use std::io::{Error as IoError, ErrorKind};
+        for (kind, code, public) in [
+            (ErrorKind::NotFound, Code::Internal, "internal error"),
+            (ErrorKind::AlreadyExists, Code::Internal, "internal error"),
+            (ErrorKind::PermissionDenied, Code::Internal, "internal error"),
+            (ErrorKind::TimedOut, Code::Unavailable, "a connection failed"),
+            (ErrorKind::ConnectionReset, Code::Unavailable, "a connection failed"),
+        ] {
+            let error = Err::<(), _>(IoError::new(kind, "/etc/db1")).context("reading").unwrap_err();
+            assert_eq!((error.code(), error.public_message()), (code, public), "{kind:?}");
+            assert_eq!(error.to_string(), "reading: /etc/db1", "the log has it");
+        }
+    }
+
+    #[test]
+    fn a_public_message_survives_wrapping_and_ends_with_a_new_message() {
+        let error = Error::unavailable("10.0.0.1 is away").with_public_message("it is away");
+        let wrapped = Error::from_std(Custom(error)).context("asking");
+        assert_eq!(wrapped.to_string(), "asking: 10.0.0.1 is away");
+        assert_eq!(wrapped.public_message(), "it is away");
+        assert_eq!(wrapped.with_message("closed").public_message(), "closed");
     }
 
     #[test]

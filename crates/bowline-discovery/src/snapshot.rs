@@ -120,7 +120,9 @@ impl Snapshot {
             State::Live | State::Stale { .. } | State::Disk { .. } => "none of its instances can be used",
         };
         let fault = self.fault.as_ref().map(|f| format!(" (last failure: {f})")).unwrap_or_default();
-        Error::unavailable(format!("no instance of `{service}`: {why}{fault}")).with_reason("NO_INSTANCE")
+        Error::unavailable(format!("no instance of `{service}`: {why}{fault}"))
+            .with_public_message("no instance of the service is available")
+            .with_reason("NO_INSTANCE")
     }
 }
 
@@ -187,5 +189,6 @@ mod tests {
         let error = Snapshot::live("catalog", []).unavailable();
         assert!(error.is_temporary());
         assert!(error.message().contains("`catalog`") && error.message().contains("does not know it"));
+        assert!(!error.public_message().contains("catalog"), "what we are made of is for the log");
     }
 }

@@ -71,7 +71,7 @@ impl Watcher {
         let snapshot = self.current();
         let fault = snapshot.fault.as_deref().unwrap_or("the source did not answer yet");
         let message = format!("nothing is known about `{}`: {fault}", snapshot.service);
-        Err(failure.with_message(message))
+        Err(failure.with_message(message).with_public_message("the service has not been found yet"))
     }
 }
 

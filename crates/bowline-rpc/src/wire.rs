@@ -2,7 +2,7 @@
 //!
 //! Over gRPC and Connect an [`Error`] travels as a status with `google.rpc` details: `ErrorInfo` for reason, domain and
 //! metadata; `RetryInfo` for the retry delay; `RequestInfo` for the request's id on internal errors. Over REST it is one
-//! JSON object. The code and the *public* message are all that leaves for an internal error.
+//! JSON object. Of an internal error only its code, its reason and the id of its request leave.
 
 use std::time::Duration;
 
@@ -71,10 +71,10 @@ fn message(error: &Error) -> &str {
     &message[..message.floor_char_boundary(MESSAGE_BYTES)]
 }
 
-/// The entries of the metadata that fit, in their order.
-fn metadata(error: &Error) -> impl Iterator<Item = (&String, &String)> {
+/// The entries of the public metadata that fit, in their order.
+fn metadata(error: &Error) -> impl Iterator<Item = (&str, &str)> {
     let mut left = METADATA_BYTES;
-    error.metadata().iter().filter(move |(key, value)| {
+    error.public_metadata().filter(move |(key, value)| {
         let size = key.len() + value.len();
         let fits = size <= left;
         left -= if fits { size } else { 0 };
@@ -91,7 +91,7 @@ fn details(error: &Error, request_id: Option<&RequestId>) -> Vec<Any> {
     let info = ErrorInfo {
         reason: error.reason().into(),
         domain: error.domain().into(),
-        metadata: metadata(error).map(|(k, v)| (k.clone(), v.clone())).collect(),
+        metadata: metadata(error).map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
         ..Default::default()
     };
     let mut details = vec![any(ERROR_INFO, info.encode_to_vec())];
@@ -136,7 +136,7 @@ pub(crate) fn received(code: Code, message: String, details: impl IntoIterator<I
             }
             Some(REQUEST_INFO) => {
                 let Ok(info) = RequestInfo::decode_from_slice(&detail.value) else { continue };
-                error = error.with_metadata("request_id", info.request_id);
+                error = error.with_metadata(Error::REQUEST_ID, info.request_id);
             }
             _ => {}
         }
@@ -163,9 +163,9 @@ struct RestError<'a> {
 /// status that is sent, as in Kratos. An internal error has its request's id in the metadata.
 pub(crate) fn error_json(error: &Error, status: StatusCode, request_id: Option<&RequestId>) -> Bytes {
     let mut metadata: std::collections::BTreeMap<&str, String> =
-        error.metadata().iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
+        error.public_metadata().map(|(k, v)| (k, v.to_owned())).collect();
     if let (true, Some(id)) = (error.code().is_internal(), request_id) {
-        metadata.entry("request_id").or_insert_with(|| id.to_string());
+        metadata.entry(Error::REQUEST_ID).or_insert_with(|| id.to_string());
     }
     let body = RestError {
         code: status.as_u16(),
@@ -233,12 +233,24 @@ mod tests {
     #[test]
     fn an_internal_error_leaves_as_its_code_and_the_requests_id() {
         let id = RequestId::generate(&bowline_core::SeededRng::new(1));
-        let error = Error::internal("select * from secrets");
-        let back = there_and_back(to_connect(&error, Some(&id)));
-        assert_eq!((back.message(), back.reason()), ("internal error", "INTERNAL"));
-        assert_eq!(back.metadata()["request_id"], id.to_string());
-        let json = error_json(&error, StatusCode::INTERNAL_SERVER_ERROR, Some(&id));
-        let json = String::from_utf8(json.to_vec()).unwrap();
-        assert!(json.contains(&id.to_string()) && !json.contains("secrets"), "{json}");
+        for code in [Code::Internal, Code::Unknown, Code::DataLoss] {
+            let error = Error::new(code, "select * from secrets").with_metadata("table", "secrets");
+            for error in [error, there_and_back(ConnectError::new(code_to_connect(code), "secrets"))] {
+                let back = there_and_back(to_connect(&error, Some(&id)));
+                assert_eq!((back.message(), back.reason()), (code.words(), code.as_str()));
+                assert_eq!(
+                    back.metadata().clone().into_iter().collect::<Vec<_>>(),
+                    [("request_id".into(), id.to_string())]
+                );
+                let mut headers = HeaderMap::new();
+                write_status(&mut headers, &error, Some(&id));
+                let status = STANDARD_NO_PAD.decode(&headers[GRPC_STATUS_DETAILS]).unwrap();
+                assert!(!String::from_utf8_lossy(&status).contains("secrets"));
+                assert_eq!(headers[GRPC_MESSAGE], code.words());
+                let json = error_json(&error, code.http_status(), Some(&id));
+                let json = String::from_utf8(json.to_vec()).unwrap();
+                assert!(json.contains(&id.to_string()) && !json.contains("secrets"), "{json}");
+            }
+        }
     }
 }

@@ -185,6 +185,7 @@ async fn without_time_or_instances_the_error_says_so() {
     let error = nobody.echo(&cx(), Everything::default()).await.unwrap_err();
     assert_eq!(error.reason(), "UNREACHABLE");
     assert!(error.message().contains("127.0.0.1:1"), "{error}");
+    assert_eq!(error.public_message(), "the service cannot be reached", "a stranger learns no address");
     // Accepts and says nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let silent =

@@ -63,7 +63,7 @@ impl Store {
                 }
                 Some((record.instances, age))
             }
-            Err(error) if error.is_not_found() => None,
+            Err(error) if is_missing(&error) => None,
             Err(error) => {
                 let aside = path.with_extension("json.corrupt");
                 tracing::warn!(service, %error, aside = %aside.display(), "the snapshot on disk is unusable and set aside");
@@ -163,6 +163,11 @@ impl Store {
         name.push_str(ENDING);
         Ok(self.directory.join(name))
     }
+}
+
+/// Whether there is no such file.
+fn is_missing(error: &Error) -> bool {
+    error.find::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// The service's name with everything but lower-case letters, digits, `-` and inner dots as `%XX`: one name per service,

@@ -114,14 +114,12 @@ fn undecodable<T: Send + 'static>(
     std::future::ready(Err(error)).boxed()
 }
 
-fn encode<T: Message>(message: &T, format: CodecFormat) -> Result<EncodedResponse, ConnectError> {
+fn encode<T: Message>(message: &T, format: CodecFormat) -> Result<EncodedResponse> {
     let bytes = match format {
         CodecFormat::Proto => message.encode_to_bytes(),
-        CodecFormat::Json => serde_json::to_vec(message)
-            .map_err(|e| ConnectError::internal(format!("the reply cannot be written as JSON: {e}")))?
-            .into(),
+        CodecFormat::Json => super::to_json(message)?,
         // The enum is open; a codec we do not know cannot have been negotiated.
-        _ => return Err(ConnectError::unimplemented("unknown codec")),
+        _ => return Err(Error::unimplemented("unknown codec")),
     };
     Ok(Response::new(bytes.into()))
 }
@@ -147,7 +145,7 @@ fn reply<Res: Message>(
     let Call { cx, outcome } = call;
     let (err_cx, err_outcome) = (cx.clone(), outcome.clone());
     let items = outgoing(cx, outcome, messages, move |message: Res| {
-        encode(&message, format).map(|response| response.body).map_err(wire::from_connect)
+        encode(&message, format).map(|response| response.body)
     });
     Response::new(
         items.map(move |item| item.map_err(|error: Error| Call::fail(&err_cx, &err_outcome, error))).boxed(),
@@ -177,7 +175,10 @@ where
         };
         let Call { cx, outcome } = Call::take(&mut request);
         let reply = (self.handler)(cx.clone(), message);
-        Box::pin(async move { encode(&Call::finish(&cx, &outcome, reply.await)?, format) })
+        Box::pin(async move {
+            let reply = reply.await.and_then(|reply| encode(&reply, format));
+            Call::finish(&cx, &outcome, reply)
+        })
     }
 }
 
@@ -226,7 +227,10 @@ where
         let messages = incoming(&request, messages, format);
         let Call { cx, outcome } = Call::take(&mut request);
         let reply = (self.handler)(cx.clone(), messages);
-        Box::pin(async move { encode(&Call::finish(&cx, &outcome, reply.await)?, format) })
+        Box::pin(async move {
+            let reply = reply.await.and_then(|reply| encode(&reply, format));
+            Call::finish(&cx, &outcome, reply)
+        })
     }
 }
 
