@@ -57,8 +57,20 @@ impl Protocol {
         request_id: Option<&RequestId>,
         headers: &HeaderMap,
     ) -> Response<Body> {
+        self.error_response_with(error, error.code().http_status(), request_id, headers)
+    }
+
+    /// As [`Protocol::error_response`], with an HTTP status that says more than the code's where the protocol leaves it to
+    /// us, which is for REST.
+    pub fn error_response_with(
+        self,
+        error: &Error,
+        status: StatusCode,
+        request_id: Option<&RequestId>,
+        headers: &HeaderMap,
+    ) -> Response<Body> {
         let mut response = match self {
-            Self::Rest => return rest_error(error, error.code().http_status(), request_id),
+            Self::Rest => return rest_error(error, status, request_id),
             Self::Grpc => grpc_error(error, request_id),
             _ => wire::to_connect(error, request_id).into_http_response(headers).map(Body::rpc),
         };

@@ -20,7 +20,7 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// Bytes of a request's head. 16 KiB: the most that common proxies send.
     pub header_bytes: u32,
-    /// Headers of an HTTP/1.1 request. 100, hyper's default.
+    /// Headers of a request. 100, hyper's default.
     pub header_count: usize,
     /// Bytes of a message, where the method has no limit of its own. 4 MiB, as in gRPC's implementations.
     pub body_bytes: usize,

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use bowline_core::{Canceller, Error, Operation, Result};
 use bowline_rpc::{Body, BoxFuture, CallFuture, Protocol, Routes, Scope};
 use bowline_telemetry::{CallMetrics, Counter, Metrics, OperationMetrics, Side};
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use tower::Service;
 
 use crate::connection::InFlightGuard;
@@ -31,6 +31,8 @@ pub(crate) struct Policy {
     pub(crate) stream_timeout: Option<Duration>,
     /// Whether callers are strangers.
     pub(crate) edge: bool,
+    /// The most headers of a request. HTTP/1.1 is refused by hyper before it gets here; HTTP/2 has no such limit there.
+    pub(crate) header_count: usize,
 }
 
 /// Where metrics are kept: per method, and per operation of the fallback.
@@ -194,6 +196,11 @@ impl Pipeline {
         in_flight: InFlightGuard,
     ) -> PipelineFuture {
         let (mut parts, body) = request.into_parts();
+        let policy = self.0.policy.load();
+        if parts.headers.len() > policy.header_count {
+            self.0.observed.refused.inc();
+            return PipelineFuture::refused(too_many_headers(&parts.headers, policy.header_count));
+        }
         let resolved = match self.0.routes.resolve(&parts) {
             Ok(resolved) => Ok((resolved.route.operation().clone(), resolved.protocol, Some(resolved))),
             Err(nowhere) => match self.0.fallback.as_ref().and_then(|fallback| fallback.resolve(&parts)) {
@@ -209,7 +216,6 @@ impl Pipeline {
                 return PipelineFuture::refused(nowhere.response(None, &parts.headers));
             }
         };
-        let policy = self.0.policy.load();
         if policy.edge {
             request::strip_metadata(&mut parts.headers);
         }
@@ -236,6 +242,13 @@ impl Pipeline {
             operation,
         }
     }
+}
+
+fn too_many_headers(headers: &HeaderMap, limit: usize) -> Response<Body> {
+    let error = Error::resource_exhausted(format!("the request has more than {limit} headers"))
+        .with_reason("TOO_MANY_HEADERS");
+    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    Protocol::detect(headers).error_response_with(&error, status, None, headers)
 }
 
 /// What lives as long as the call: until the answer, or the end of its stream. Dropping it cancels the context, which is how

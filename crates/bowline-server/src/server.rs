@@ -188,7 +188,8 @@ impl Server {
             )));
         }
         let ServerOptions { unary_timeout, stream_timeout, edge, .. } = self.options;
-        let policy = Policy { unary_timeout, stream_timeout, edge };
+        let header_count = self.options.limits.header_count;
+        let policy = Policy { unary_timeout, stream_timeout, edge, header_count };
         Ok(Pipeline::new(routes, policy, fallback, middleware, &self.metrics))
     }
 

@@ -132,6 +132,32 @@ async fn heads_have_bounds() {
 }
 
 #[tokio::test]
+async fn headers_are_counted_in_http2_too() {
+    let running = start();
+    let mut http = Http::connect_h2(&running.endpoint).await;
+    let names: Vec<String> = (0..300).map(|n| format!("x-{n}")).collect();
+    let with = |own: &[(&'static str, &'static str)], count: usize| {
+        let many = names[..count].iter().map(|name| (name.as_str(), "1"));
+        own.iter().copied().chain(many).collect::<Vec<_>>()
+    };
+    let rest = http.call("GET", "/v1/echo/a", &with(&[], 300), "").await;
+    let error = rest.json();
+    assert_eq!((rest.status, &error["reason"]), (431, &"TOO_MANY_HEADERS".into()), "{error}");
+    assert_eq!(error["code"], 431);
+    assert_eq!(error["message"], "the request has more than 100 headers");
+    let path = "/testing.v1.Testing/Echo";
+    let body = b"\0\0\0\0\x02{}".to_vec();
+    let grpc = [("content-type", "application/grpc+json"), ("te", "trailers")];
+    let answer = http.call("POST", path, &with(&grpc, 300), body.clone()).await;
+    assert_eq!((answer.status, answer.header("grpc-status")), (200, "8"), "RESOURCE_EXHAUSTED");
+    let connect = [("content-type", "application/json"), ("connect-protocol-version", "1")];
+    let answer = http.call("POST", path, &with(&connect, 300), "{}").await;
+    assert_eq!((answer.status, &answer.json()["code"]), (429, &"resource_exhausted".into()));
+    assert_eq!(http.call("POST", path, &with(&grpc, 90), body).await.header("grpc-status"), "0");
+    assert_eq!(running.service.begun.load(std::sync::atomic::Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
 async fn bodies_have_bounds() {
     let running = start();
     let mut http = Http::connect(&running.endpoint).await;
