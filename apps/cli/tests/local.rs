@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use bowline_tests_support::PATIENCE;
-use common::{Project, Row, kill};
+use common::{Project, Row, hang_up, kill, processes};
 
 /// Waits until the table is as wanted.
 async fn table(project: &Project, wanted: impl Fn(&[Row]) -> bool) -> Vec<Row> {
@@ -70,6 +70,25 @@ async fn interrupted_it_stops_everything_in_reverse_order() {
         said.lines().filter_map(|line| line.split_once("bowline | ")?.1.split_once(" stopped")).collect();
     let stopped: Vec<_> = stopped.iter().map(|(name, _)| *name).collect();
     assert_eq!(stopped, ["third", "second", "first"], "{said}");
+    project.is_gone().await;
+}
+
+#[tokio::test]
+async fn it_ends_with_its_terminal_unless_started_to_survive_it() {
+    let project = Project::new(&["first"]);
+    let mut up = project.start(&["up"]);
+    up.says("all are ready").await;
+    up.hang_up();
+    assert!(up.ended().await.success(), "{}", up.log());
+    assert!(up.log().contains("first stopped"), "{}", up.log());
+    project.is_gone().await;
+
+    project.succeed(&["up", "--detach"]).await;
+    let first = project.ps().await[0].pid;
+    let supervisor = processes(project.root()).into_iter().find(|pid| *pid != first).unwrap();
+    hang_up(supervisor);
+    assert_eq!(project.ps().await[0].pid, first, "in the background it has no terminal");
+    project.succeed(&["down"]).await;
     project.is_gone().await;
 }
 

@@ -146,6 +146,11 @@ impl Process {
         self.signal(Signal::INT);
     }
 
+    /// What the end of its terminal does.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
     /// Asks it to stop.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);

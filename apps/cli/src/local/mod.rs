@@ -33,7 +33,7 @@ pub(crate) async fn up(file: Option<PathBuf>) -> Result<()> {
     let project = Project::find(file)?;
     let detached = std::env::var_os(SUPERVISE).is_some();
     let output = Output::new(&project, !detached)?;
-    Supervisor::new(project, output).run().await
+    Supervisor::new(project, output, !detached).run().await
 }
 
 /// Starts a supervisor in the background and waits until everything is ready.

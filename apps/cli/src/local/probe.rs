@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// `127.0.0.1:9001` of `http://127.0.0.1:9001/path`, and the path.
-fn split(url: &str) -> (&str, &str) {
+pub(crate) fn split(url: &str) -> (&str, &str) {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     match rest.find('/') {
         Some(at) => (&rest[..at], &rest[at..]),

@@ -7,6 +7,8 @@ use std::time::Duration;
 use bowline_core::{Error, Result, WrapErr};
 use serde::Deserialize;
 
+use super::probe;
+
 /// A project: what `bowline.toml` declares.
 ///
 /// ```toml
@@ -99,6 +101,17 @@ const fn a_minute() -> u64 {
 }
 
 impl App {
+    /// An address of ours that is one of the other's too. Two names of a host are two addresses here; whether a port is
+    /// free is asked before the start.
+    fn collides_with(&self, other: &Self) -> Option<&str> {
+        let theirs = other.authorities();
+        self.authorities().into_iter().find(|own| theirs.contains(own))
+    }
+
+    fn authorities(&self) -> [&str; 2] {
+        [&self.address, &self.ready].map(|url| probe::split(url).0)
+    }
+
     pub(crate) fn stop_timeout(&self) -> Duration {
         Duration::from_secs(self.stop_seconds)
     }
@@ -134,6 +147,15 @@ impl Project {
         for (index, one) in app.iter().enumerate() {
             if app[..index].iter().any(|other| other.name == one.name) {
                 return Err(wrong(format!("two applications are called `{}`", one.name)));
+            }
+            for other in &app[..index] {
+                if let Some(address) = one.collides_with(other) {
+                    let names = (&other.name, &one.name);
+                    return Err(wrong(format!(
+                        "{} and {} both listen at {address}; give one of them another address",
+                        names.0, names.1
+                    )));
+                }
             }
         }
         let root = file.parent().map(Path::to_path_buf).unwrap_or_default();
@@ -202,6 +224,14 @@ mod tests {
             ("[project]\nname = 'p'", "no application"),
             (&format!("[project]\nname = 'p'\ncolor = 1\n{APP}"), "unknown field `color`"),
             (&format!("[project]\nname = 'p'\n{APP}{APP}"), "two applications are called `a`"),
+            (
+                &format!("[project]\nname = 'p'\n{APP}{}", APP.replace("\"a\"", "\"b\"").replace(":2", ":3")),
+                "a and b both listen at 127.0.0.1:1",
+            ),
+            (
+                &format!("[project]\nname = 'p'\n{APP}{}", APP.replace("\"a\"", "\"b\"").replace(":1", ":3")),
+                "a and b both listen at 127.0.0.1:2",
+            ),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(message) && error.contains("/p/bowline.toml"), "{error}");

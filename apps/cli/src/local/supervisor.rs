@@ -66,6 +66,8 @@ pub(crate) struct Supervisor {
     output: Arc<Output>,
     slots: Vec<Slot>,
     ready: bool,
+    /// Whether it belongs to a terminal, and ends with it.
+    has_terminal: bool,
     /// Whose readiness was asked for last: one that never gets ready must not keep the others from being asked.
     probed: usize,
 }
@@ -80,7 +82,7 @@ enum Event {
 }
 
 impl Supervisor {
-    pub(crate) fn new(project: Project, output: Output) -> Self {
+    pub(crate) fn new(project: Project, output: Output, has_terminal: bool) -> Self {
         let slot = |app: &App| Slot {
             app: app.clone(),
             process: None,
@@ -90,12 +92,12 @@ impl Supervisor {
             started: Instant::now(),
         };
         let slots = project.apps.iter().map(slot).collect();
-        Self { project, output: Arc::new(output), slots, ready: false, probed: 0 }
+        Self { project, output: Arc::new(output), slots, ready: false, has_terminal, probed: 0 }
     }
 
-    /// Until Ctrl-C, SIGTERM, `bowline down`, or a failure to start. Whatever was started has ended then.
+    /// Until Ctrl-C, SIGTERM, the end of its terminal, `bowline down`, or a failure to start. Whatever was started has ended then.
     pub(crate) async fn run(mut self) -> Result<()> {
-        let mut signals = Signals::listen()?;
+        let mut signals = Signals::listen(self.has_terminal)?;
         let commands = control::listen(&self.project).await?;
         let outcome = self.live(&mut signals, &commands).await;
         self.stop_all().await;
@@ -403,19 +405,41 @@ fn last_line(log: &std::path::Path) -> String {
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    /// The terminal is gone. Nothing under `nohup`, and nothing in the background, where the terminal does not matter.
+    hangup: Option<Signal>,
 }
 
 impl Signals {
-    fn listen() -> Result<Self> {
+    fn listen(has_terminal: bool) -> Result<Self> {
         let interrupt = signal(SignalKind::interrupt()).context("listening for Ctrl-C")?;
         let terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-        Ok(Self { interrupt, terminate })
+        let hangup = match ignores_hangups() {
+            true => None,
+            // Listened for in the background too: so it does not end us.
+            false => Some(signal(SignalKind::hangup()).context("listening for SIGHUP")?),
+        };
+        Ok(Self { interrupt, terminate, hangup: hangup.filter(|_| has_terminal) })
     }
 
     async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            () = hung_up(&mut self.hangup) => {}
         }
     }
+}
+
+async fn hung_up(hangup: &mut Option<Signal>) {
+    match hangup {
+        None => std::future::pending().await,
+        Some(hangup) => drop(hangup.recv().await),
+    }
+}
+
+/// Whether we were started by `nohup`: whether signal 1, the lowest bit, is ignored.
+fn ignores_hangups() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).is_some_and(|set| set & 1 == 1)
 }

@@ -189,6 +189,11 @@ pub fn kill(pid: i32) {
     let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
 }
 
+/// Tells a process that its terminal is gone.
+pub fn hang_up(pid: i32) {
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::HUP).unwrap();
+}
+
 /// The processes that run in a directory, dead ones that nobody has waited for apart.
 pub fn processes(root: &Path) -> Vec<i32> {
     let all = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
