@@ -9,13 +9,12 @@ use bowline_core::{Context, Endpoint, Error, Result};
 use bowline_rpc::{Body, BoxFuture};
 use bowline_telemetry::Metrics;
 use bowline_telemetry::logs::LogHandle;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::accept::{Connections, Handler};
 use crate::connection::InFlightGuard;
-use crate::layer::observe::empty;
 use crate::{Limits, ListenAddr, PeerAddr};
 
 /// The most bytes a log level may have.
@@ -31,9 +30,26 @@ pub struct AdminOptions {
     /// `/log-level`; without it the page says that logging is not set up.
     pub logs: Option<LogHandle>,
     /// `/info`: name, version, instance.
-    pub info: Value,
+    pub info: Info,
     /// `/config`: already redacted.
     pub config: Value,
+}
+
+/// What `/info` shows, asked for each time: who this is may be settled later than where its operators look.
+#[derive(Clone)]
+pub struct Info(Arc<dyn Fn() -> Value + Send + Sync>);
+
+impl Info {
+    /// Shows what `info` says at that moment.
+    pub fn new(info: impl Fn() -> Value + Send + Sync + 'static) -> Self {
+        Self(Arc::new(info))
+    }
+}
+
+impl std::fmt::Debug for Info {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Info({})", (self.0)())
+    }
 }
 
 /// A listener for operators and platforms, apart from the service's own port.
@@ -139,7 +155,7 @@ impl Pages {
                 ),
                 Err(error) => failed(&error),
             },
-            "/info" => json_page(&options.info),
+            "/info" => json_page(&(options.info.0)()),
             "/config" => json_page(&options.config),
             "/log-level" => match &options.logs {
                 Some(logs) => json_page(&json!({ "level": logs.level() })),
@@ -149,6 +165,19 @@ impl Pages {
                 "nothing is at {path}; there are /health/live, /health/ready, /metrics, /info, /log-level and /config"
             ))),
         }
+    }
+
+    /// What a page does not do; or that there is no such page, whatever the method.
+    fn not_allowed(&self, method: &Method, path: &str) -> Response<Body> {
+        let allowed = match path {
+            "/log-level" => "GET, HEAD, PUT, POST",
+            "/health/live" | "/health/ready" | "/metrics" | "/info" | "/config" => "GET, HEAD",
+            _ => return self.get(path),
+        };
+        let said = format!("{method} is not allowed at {path}; use {allowed}\n");
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, said);
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+        response
     }
 
     async fn set_level(self, mut body: Body) -> Response<Body> {
@@ -178,7 +207,7 @@ impl Handler for Pages {
                 let answer = self.clone().set_level(request.into_body());
                 AdminFuture::Change(Box::pin(async move { Ok(answer.await) }))
             }
-            _ => AdminFuture::Page(Box::new(ready(Ok(empty(StatusCode::METHOD_NOT_ALLOWED))))),
+            (method, path) => AdminFuture::Page(Box::new(ready(Ok(self.not_allowed(method, path))))),
         }
     }
 }

@@ -21,7 +21,7 @@ mod server;
 mod tls;
 
 pub use accept::Connections;
-pub use admin::{Admin, AdminOptions};
+pub use admin::{Admin, AdminOptions, Info};
 pub use fallback::Fallback;
 pub use limits::Limits;
 pub use listen::{ListenAddr, PeerAddr};

@@ -7,7 +7,7 @@ use bowline_client::{Channel, ChannelBuilder, ChannelFactory};
 use bowline_core::Result;
 use bowline_discovery::{Dns, Registrar, Resolver};
 use bowline_rpc::Caller;
-use bowline_server::{Admin, AdminOptions, ListenAddr, Server};
+use bowline_server::{Admin, AdminOptions, Info, ListenAddr, Server};
 use bowline_telemetry::logs::LogHandle;
 use bowline_telemetry::{CallMetrics, Metrics, Side};
 use serde_json::{Value, json};
@@ -103,14 +103,18 @@ impl Service {
     pub fn serve(self, server: Server) -> App {
         let mut app = self.app.server(server);
         if let Some(admin) = &self.settings.admin {
-            let instance = app.handle().instance();
-            let info = json!({
-                "service": self.name,
-                "instance": instance.id,
-                "version": instance.version,
-                "env": instance.env,
-                "zone": instance.zone,
-                "cluster": instance.cluster,
+            let (handle, name) = (app.handle(), self.name);
+            // Asked when shown: the application is given its version after this.
+            let info = Info::new(move || {
+                let instance = handle.instance();
+                json!({
+                    "service": name,
+                    "instance": instance.id,
+                    "version": instance.version,
+                    "env": instance.env,
+                    "zone": instance.zone,
+                    "cluster": instance.cluster,
+                })
             });
             let listen: Result<ListenAddr> = admin.listen.parse();
             app = match listen {

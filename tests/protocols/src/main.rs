@@ -30,6 +30,6 @@ fn main() -> ExitCode {
         let config: Config = boot.config()?;
         let service = boot.service(&config.service, &config)?;
         let server = service.server()?.mount(testing::server(TestService::default()));
-        service.serve(server).run().await
+        service.serve(server).version("1.2.3").run().await
     })
 }

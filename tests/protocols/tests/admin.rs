@@ -170,7 +170,13 @@ async fn the_configuration_in_force_is_shown_without_its_secrets() {
 async fn info_says_who_this_is_and_other_paths_what_there_is() {
     let application = Application::start().await;
     let info = application.page("/info").await.json();
-    for (key, value) in [("service", "testing"), ("instance", "t-1"), ("env", "harbour"), ("zone", "north")] {
+    for (key, value) in [
+        ("service", "testing"),
+        ("instance", "t-1"),
+        ("version", "1.2.3"),
+        ("env", "harbour"),
+        ("zone", "north"),
+    ] {
         assert_eq!(info[key], value, "{info}");
     }
     let nothing = application.page("/").await;
@@ -178,9 +184,14 @@ async fn info_says_who_this_is_and_other_paths_what_there_is() {
     for page in ["/health/live", "/health/ready", "/metrics", "/info", "/log-level", "/config"] {
         assert!(nothing.text().contains(page), "{}", nothing.text());
     }
-    for (method, path) in [("POST", "/config"), ("DELETE", "/log-level")] {
-        assert_eq!(application.ask(method, path, "").await.status, 405, "{method} {path}");
+    for (method, path, allowed) in
+        [("POST", "/config", "GET, HEAD"), ("DELETE", "/log-level", "GET, HEAD, PUT, POST")]
+    {
+        let answer = application.ask(method, path, "").await;
+        assert_eq!((answer.status, answer.header("allow")), (405, allowed), "{method} {path}");
+        assert_eq!(answer.text(), format!("{method} is not allowed at {path}; use {allowed}\n"));
     }
+    assert_eq!(application.ask("POST", "/nowhere", "").await.status, 404);
     let head = application.ask("HEAD", "/health/ready", "").await;
     assert_eq!((head.status, head.body.len()), (200, 0));
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bowline_core::{Code, Context, Error, Instant, Operation, current};
 use bowline_rpc::headers::{REQUEST_ID, grpc_status};
-use bowline_rpc::{Body, End, Outcome, Protocol, Scope};
+use bowline_rpc::{End, Outcome, Protocol, Scope};
 use bowline_telemetry::InFlight;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
@@ -173,11 +173,4 @@ fn log(operation: &Operation, protocol: Protocol, outcome: &Outcome, took: Durat
             tracing::debug!(operation, protocol, code = code.as_str(), reason, error, took_ms, "call refused")
         }
     }
-}
-
-/// The body of a response that says no more than its status.
-pub(crate) fn empty(status: http::StatusCode) -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
-    response
 }
