@@ -36,7 +36,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// Prepares the routes. Targets that `known` has a channel to keep it, with its connections.
+    /// Prepares the routes. Those to one target share a channel; a target that `known` has a channel to keeps it, with its
+    /// connections.
     ///
     /// # Errors
     /// Which route is wrong, and how.
@@ -53,7 +54,11 @@ impl Table {
             let name = service_name(&route.service);
             let channel = match by_target.get(name) {
                 Some(channel) => channel.clone(),
-                None => channels(&route.service).with_context(place)?,
+                None => {
+                    let channel = channels(&route.service).with_context(place)?;
+                    by_target.insert(name, channel.clone());
+                    channel
+                }
             };
             let same = |entry: &Arc<Entry>| entry.host == host && entry.prefix == prefix;
             if entries.iter().any(same) {
@@ -178,6 +183,29 @@ mod tests {
         ] {
             assert_eq!(find(host, path), Some(format!("static:///h:{service}")), "{host}{path}");
         }
+    }
+
+    #[tokio::test]
+    async fn routes_to_one_service_share_a_channel() {
+        let made = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = Arc::clone(&made);
+        let channels: ChannelFactory = Arc::new(move |target| {
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Channel::builder(target).build()
+        });
+        let route = |prefix: &str, service: &str| Route {
+            host: None,
+            prefix: prefix.into(),
+            service: service.into(),
+            timeout: Duration::from_secs(1),
+        };
+        let (one, other) = ("static:///h:1", "static:///h:2");
+        let first = [route("/v1", one), route("/a.B", one), route("/v2", other)];
+        let first = Table::new(&first, &channels, &Table::default()).unwrap();
+        assert_eq!(made.load(std::sync::atomic::Ordering::Relaxed), 2);
+        let second = [route("/v3", one), route("/v4", other)];
+        Table::new(&second, &channels, &first).unwrap();
+        assert_eq!(made.load(std::sync::atomic::Ordering::Relaxed), 2, "a table that changes keeps them");
     }
 
     #[tokio::test]
