@@ -35,7 +35,8 @@ pub struct Route {
     pub prefix: String,
     /// `discovery:///NAME` or another target.
     pub service: String,
-    /// The time until the response begins, where the caller gives no less. 30 s.
+    /// The time until the response begins, where the caller gives no less. How long it then goes on is the caller's matter
+    /// and the service's. 30 s.
     #[serde(default = "half_a_minute", with = "bowline::config::duration")]
     pub timeout: Duration,
 }

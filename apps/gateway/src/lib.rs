@@ -5,7 +5,7 @@
 //! broken one is reported and the last good one stays.
 //!
 //! What strangers may not say is taken off (`x-md-*`), what belongs to one connection only is not passed on, and the time a
-//! caller gives, or the route does, goes along as what remains of it.
+//! caller gives goes along as what remains of it. A route's own time bounds the wait for the answer's beginning.
 
 mod config;
 mod proxy;
@@ -29,7 +29,7 @@ pub async fn run(boot: Boot) -> Result<()> {
     let service = boot.service(&settings, &config)?;
     let channels = service.channels();
     let (table, seen) = reload::read(&config.routes, &channels)?;
-    let proxy = Proxy::new(table);
+    let proxy = Proxy::new(table).behind_tls(settings.server.tls.is_some());
     let server = service.server()?.fallback(proxy.clone());
     let watch = reload::watch(config.routes.clone(), seen, channels, proxy);
     service.serve(server).background("route table", watch).run().await

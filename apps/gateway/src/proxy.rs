@@ -32,22 +32,32 @@ const KEPT_BYTES: u64 = 64 * 1024;
 
 /// Passes requests on by a table that can be exchanged. A clone is the same proxy.
 #[derive(Clone, Debug)]
-pub struct Proxy(Arc<RwLock<Arc<Table>>>);
+pub struct Proxy {
+    table: Arc<RwLock<Arc<Table>>>,
+    /// What callers speak with the gateway.
+    scheme: &'static str,
+}
 
 impl Proxy {
     /// Passes on by this table.
     pub fn new(table: Table) -> Self {
-        Self(Arc::new(RwLock::new(Arc::new(table))))
+        Self { table: Arc::new(RwLock::new(Arc::new(table))), scheme: "http" }
+    }
+
+    /// Tells the services that callers speak TLS with the gateway.
+    #[must_use]
+    pub fn behind_tls(self, tls: bool) -> Self {
+        Self { scheme: if tls { "https" } else { "http" }, ..self }
     }
 
     /// The table in force.
     pub fn table(&self) -> Arc<Table> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Exchanges the table. Requests under way go on by the old one.
     pub fn set_table(&self, table: Table) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+        *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
     }
 
     fn route(&self, uri: &Uri, headers: &HeaderMap) -> Option<Arc<Entry>> {
@@ -79,11 +89,14 @@ impl Fallback for Proxy {
                 "the route was just removed; try again",
             ))));
         };
+        let scheme = self.scheme;
         Box::pin(async move {
-            let cx = scope.cx.with_timeout(entry.timeout);
-            let outbound = outbound(cx.run(kept(request)).await??)?;
-            let answer = entry.channel.send(cx.clone(), entry.operation.clone(), outbound);
-            let mut response = cx.run(answer).await??;
+            // The route's time is how long is waited here. The service is told of the caller's alone: what is called may be a
+            // stream, and to a service a deadline is the end of the whole answer.
+            let wait = scope.cx.with_timeout(entry.timeout);
+            let outbound = outbound(wait.run(kept(request)).await??, scheme)?;
+            let answer = entry.channel.send(scope.cx.clone(), entry.operation.clone(), outbound);
+            let mut response = wait.run(answer).await??;
             strip(response.headers_mut());
             Ok(response)
         })
@@ -103,7 +116,7 @@ async fn kept(request: Request<Body>) -> Result<Request<Body>> {
 }
 
 /// The request as it goes to the service: HTTP/2, without what belonged to the caller's connection.
-fn outbound(request: Request<Body>) -> Result<Request<Body>> {
+fn outbound(request: Request<Body>, scheme: &'static str) -> Result<Request<Body>> {
     let (mut parts, body) = request.into_parts();
     let original_host = parts
         .uri
@@ -123,7 +136,7 @@ fn outbound(request: Request<Body>) -> Result<Request<Body>> {
     {
         parts.headers.append(FORWARDED_FOR, peer);
     }
-    parts.headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    parts.headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
     let mut uri = parts.uri.into_parts();
     uri.scheme = Some(http::uri::Scheme::HTTP);
     uri.authority = original_host

@@ -5,9 +5,15 @@
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bowline_tests_protocols::Running;
+use bowline::client::{ChannelOptions, ClientTls};
+use bowline::core::{Context, Endpoint};
+use bowline::rpc::{Body, BoxFuture, Streaming};
+use bowline::server::{Middleware, Next, Server, ServerOptions};
+use bowline_tests_protocols::api::testing::v1::{Everything, SleepRequest, testing};
+use bowline_tests_protocols::{Running, TestService, client, number};
 use bowline_tests_support::{Answer, Http, PATIENCE, Process, free_port};
 use tempfile::TempDir;
 
@@ -22,11 +28,15 @@ struct Gateway {
 
 impl Gateway {
     async fn start(routes: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::start_with(tempfile::tempdir().unwrap(), routes, "").await
+    }
+
+    /// With more settings of its server.
+    async fn start_with(directory: TempDir, routes: &str, settings: &str) -> Self {
         let (port, admin) = (free_port(), free_port());
         let table = directory.path().join("routes.yaml");
         let config = format!(
-            "service:\n  server: {{ listen: \"127.0.0.1:{port}\" }}\n  admin: {{ listen: \"127.0.0.1:{admin}\" }}\nroutes: {}\n",
+            "service:\n  server: {{ listen: \"127.0.0.1:{port}\"{settings} }}\n  admin: {{ listen: \"127.0.0.1:{admin}\" }}\nroutes: {}\n",
             table.display()
         );
         std::fs::write(&table, routes).unwrap();
@@ -108,6 +118,122 @@ async fn host_and_prefix_choose_the_service() {
     assert_eq!((answer.status, begun()[2]), (200, expected[2] + 1), "HTTP/2 has the host in its authority");
     let answer = http2.call("POST", "/testing.v1.Testing/Echo", &GRPC, b"\0\0\0\0\x02{}".to_vec()).await;
     assert_eq!((answer.header("grpc-status"), begun()[0]), ("0", expected[0] + 1));
+}
+
+#[tokio::test]
+async fn a_routes_time_ends_with_the_answers_beginning_and_is_no_deadline_of_the_service() {
+    let service = Running::start().unwrap();
+    let timeout = Duration::from_millis(500);
+    let gateway = Gateway::start(&format!(
+        "routes: [{{ prefix: /, service: \"{}\", timeout: {timeout:?} }}]",
+        target(&service)
+    ))
+    .await;
+    let client = client(&format!("http://127.0.0.1:{}", gateway.port), ChannelOptions::default()).unwrap();
+    let cx = Context::background();
+
+    // A stream that is longer than the route's time.
+    let (sender, requests) = Streaming::channel(1);
+    let mut doubled = client.double(&cx, requests).await.unwrap();
+    sender.send(number(1)).await.unwrap();
+    assert_eq!(doubled.message().await.unwrap().unwrap().value, 2);
+    tokio::time::sleep(timeout * 2).await;
+    sender.send(number(2)).await.unwrap();
+    assert_eq!(doubled.message().await.unwrap().expect("it is not cut").value, 4);
+    drop(sender);
+    assert!(doubled.message().await.unwrap().is_none());
+
+    // What the service has is its own time, or the caller's.
+    let mut http = Http::connect(gateway.port).await;
+    let asked = async |http: &mut Http, headers: &[(&str, &str)]| -> i64 {
+        let answer = http.call("GET", "/v1/sleep/0", headers, "").await.json();
+        answer["remainingMillis"].as_str().unwrap().parse().unwrap()
+    };
+    assert!(asked(&mut http, &[]).await > 20_000, "the service's 30 s");
+    let given = [("x-envoy-expected-rq-timeout-ms", "5000")];
+    assert!((500..=5_000).contains(&asked(&mut http, &given).await));
+
+    // The wait is bounded by both.
+    for headers in [&[][..], &given, &[("x-envoy-expected-rq-timeout-ms", "80")]] {
+        let late = http.call("GET", "/v1/sleep/60000", headers, "").await;
+        assert_eq!((late.status, &late.json()["reason"]), (504, &"DEADLINE_EXCEEDED".into()), "{headers:?}");
+    }
+    let stopped = tokio::time::timeout(PATIENCE, async {
+        while service.service.canceled.load(Ordering::SeqCst) < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    stopped.await.expect("nobody waits, so the service stops");
+    let late = client.sleep(&cx, SleepRequest { millis: 60_000, ..Default::default() }).await;
+    assert!(late.unwrap_err().is_timeout());
+}
+
+#[tokio::test]
+async fn a_service_that_cannot_be_reached_is_told_without_its_address() {
+    let gateway = Gateway::start("routes: [{ prefix: /, service: \"static:///127.0.0.1:1\" }]").await;
+    let error = gateway.get("gateway", "/v1/echo/a").await;
+    assert_eq!(
+        (error.status, error.json()),
+        (
+            503,
+            serde_json::json!({"code": 503, "reason": "UNREACHABLE", "message": "the service cannot be reached", "metadata": {}})
+        )
+    );
+    let mut http2 = Http::connect_h2(gateway.port).await;
+    let error = http2.call("POST", "/testing.v1.Testing/Echo", &GRPC, b"\0\0\0\0\x02{}".to_vec()).await;
+    assert_eq!(
+        (error.header("grpc-status"), error.header("grpc-message")),
+        ("14", "the service cannot be reached")
+    );
+    let log = gateway.process.log();
+    assert!(log.contains("127.0.0.1:1 cannot be reached") && log.contains("refused"), "{log}");
+}
+
+/// Notes how callers spoke with the gateway.
+#[derive(Clone, Default)]
+struct Spoken(Arc<Mutex<Vec<String>>>);
+
+impl Middleware for Spoken {
+    fn call<'a>(
+        &'a self,
+        _: &'a Context,
+        request: http::Request<Body>,
+        next: Next<'a>,
+    ) -> BoxFuture<'a, bowline::core::Result<http::Response<Body>>> {
+        let told = request.headers().get("x-forwarded-proto").and_then(|value| value.to_str().ok());
+        self.0.lock().unwrap().push(told.unwrap_or_default().to_owned());
+        Box::pin(next.run(request))
+    }
+}
+
+#[tokio::test]
+async fn services_are_told_whether_the_gateway_was_spoken_to_with_tls() {
+    let spoken = Spoken::default();
+    let mut server = Server::new("spoken", ServerOptions::at("127.0.0.1:0").unwrap())
+        .mount(testing::server(TestService::default()))
+        .middleware(spoken.clone());
+    let endpoint: Endpoint = server.bind().unwrap();
+    let routes = format!("routes: [{{ prefix: /, service: \"static:///{}\" }}]", endpoint.authority());
+
+    let plain = Gateway::start(&routes).await;
+    assert_eq!(plain.get("gateway", "/v1/echo/a").await.status, 200);
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(path("cert.pem"), certified.cert.pem()).unwrap();
+    std::fs::write(path("key.pem"), certified.signing_key.serialize_pem()).unwrap();
+    let settings = format!(
+        ", tls: {{ certificate: {}, key: {} }}",
+        path("cert.pem").display(),
+        path("key.pem").display()
+    );
+    let tls = ClientTls { ca: path("cert.pem"), identity: None, server_name: Some("localhost".into()) };
+    let secure = Gateway::start_with(directory, &routes, &settings).await;
+    let options = ChannelOptions { tls: Some(tls), ..ChannelOptions::default() };
+    let client = client(&format!("https://127.0.0.1:{}", secure.port), options).unwrap();
+    client.echo(&Context::background(), Everything::default()).await.unwrap();
+    assert_eq!(*spoken.0.lock().unwrap(), ["http", "https"]);
 }
 
 #[tokio::test]
