@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bowline::client::{ChannelOptions, ClientTls};
 use bowline::core::{Context, Endpoint};
@@ -14,7 +14,7 @@ use bowline::rpc::{Body, BoxFuture, Streaming};
 use bowline::server::{Middleware, Next, Server, ServerOptions};
 use bowline_tests_protocols::api::testing::v1::{Everything, SleepRequest, testing};
 use bowline_tests_protocols::{Running, TestService, client, number};
-use bowline_tests_support::{Answer, Http, PATIENCE, Process, free_port};
+use bowline_tests_support::{Answer, Http, PATIENCE, Process, admin_page, build, free_port, programs};
 use tempfile::TempDir;
 
 const GRPC: [(&str, &str); 2] = [("content-type", "application/grpc+json"), ("te", "trailers")];
@@ -23,6 +23,7 @@ const GRPC: [(&str, &str); 2] = [("content-type", "application/grpc+json"), ("te
 struct Gateway {
     process: Process,
     port: u16,
+    admin: u16,
     directory: TempDir,
 }
 
@@ -33,10 +34,15 @@ impl Gateway {
 
     /// With more settings of its server.
     async fn start_with(directory: TempDir, routes: &str, settings: &str) -> Self {
+        Self::start_in(directory, routes, settings, "").await
+    }
+
+    /// With more settings of its server, and of the rest.
+    async fn start_in(directory: TempDir, routes: &str, settings: &str, more: &str) -> Self {
         let (port, admin) = (free_port(), free_port());
         let table = directory.path().join("routes.yaml");
         let config = format!(
-            "service:\n  server: {{ listen: \"127.0.0.1:{port}\"{settings} }}\n  admin: {{ listen: \"127.0.0.1:{admin}\" }}\nroutes: {}\n",
+            "service:\n  server: {{ listen: \"127.0.0.1:{port}\"{settings} }}\n  admin: {{ listen: \"127.0.0.1:{admin}\" }}\n{more}routes: {}\n",
             table.display()
         );
         std::fs::write(&table, routes).unwrap();
@@ -45,7 +51,7 @@ impl Gateway {
         command.arg("--config").arg(directory.path().join("gateway.yaml"));
         let mut process = Process::start(&mut command, directory.path().join("log"));
         process.ready(admin).await;
-        Self { process, port, directory }
+        Self { process, port, admin, directory }
     }
 
     fn table(&self) -> PathBuf {
@@ -187,6 +193,53 @@ async fn a_service_that_cannot_be_reached_is_told_without_its_address() {
     );
     let log = gateway.process.log();
     assert!(log.contains("127.0.0.1:1 cannot be reached") && log.contains("refused"), "{log}");
+}
+
+#[tokio::test]
+async fn a_list_from_disk_is_used_and_its_age_told_while_the_registry_is_down() {
+    let service = Running::start().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let snapshots = directory.path().join("registry");
+    std::fs::create_dir(&snapshots).unwrap();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let list = serde_json::json!({
+        "version": 1,
+        "service": "testing",
+        "written_at_ms": (now - Duration::from_secs(90)).as_millis() as u64,
+        "instances": [{"id": "t-1", "service": "testing", "endpoints": [service.endpoint]}],
+    });
+    std::fs::write(snapshots.join("testing.json"), list.to_string()).unwrap();
+    let port = free_port();
+    let registry = format!(
+        "  registry: {{ target: \"http://127.0.0.1:{port}\", snapshots: {} }}\n",
+        snapshots.display()
+    );
+    let routes = "routes: [{ prefix: /, service: \"discovery:///testing\" }]";
+    let mut gateway = Gateway::start_in(directory, routes, "", &registry).await;
+    assert_eq!(gateway.get("gateway", "/v1/echo/a").await.status, 200);
+    let log = gateway.process.log();
+    let told = log.lines().find(|line| line.contains("a list from disk is used")).expect(&log);
+    assert!(told.contains(r#""level":"warn""#) && told.contains(r#""service":"testing""#), "{told}");
+    assert!(told.contains(r#""age_s":9"#), "{told}");
+    assert!(age(&gateway).await >= 90.0);
+
+    build(&[("bowline-registry", "bowline-registry")]);
+    let config = gateway.directory.path().join("registry.yaml");
+    let node =
+        format!("service: {{ server: {{ listen: \"127.0.0.1:{port}\" }} }}\nregistry: {{ settle: 0s }}\n");
+    std::fs::write(&config, node).unwrap();
+    let mut command = Command::new(programs().join("bowline-registry"));
+    command.arg("--config").arg(config);
+    let _registry = Process::start(&mut command, gateway.directory.path().join("registry-log"));
+    gateway.process.says("the list is live again").await;
+    assert!(age(&gateway).await == 0.0, "now the registry stands behind it");
+}
+
+/// The age of the list of `testing`, in seconds.
+async fn age(gateway: &Gateway) -> f64 {
+    let (_, page) = admin_page(gateway.admin, "/metrics").await.unwrap();
+    let name = "bowline_discovery_snapshot_age_seconds{service=\"testing\"} ";
+    page.lines().find_map(|line| line.strip_prefix(name)).expect(&page).parse().unwrap()
 }
 
 /// Notes how callers spoke with the gateway.

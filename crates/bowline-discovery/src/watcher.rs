@@ -186,7 +186,7 @@ impl Publisher {
         });
     }
 
-    /// Wakes the watchers unless nothing but the fault's text changed.
+    /// Wakes the watchers unless nothing but the fault's text changed: that there is one now, or none any more, is news.
     fn set(&self, change: impl FnOnce(&Snapshot) -> Snapshot) {
         self.0.send_if_modified(|current| {
             let mut new = change(current);
@@ -194,10 +194,11 @@ impl Publisher {
             if modified {
                 new.revision = current.revision + 1;
             }
+            let news = modified || new.fault.is_some() != current.fault.is_some();
             if modified || new.fault != current.fault {
                 *current = Arc::new(new);
             }
-            modified
+            news
         });
     }
 }
@@ -268,6 +269,15 @@ mod tests {
         drop(publisher);
         let error = watcher.ready(&Context::background()).await.unwrap_err();
         assert!(error.is_temporary(), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_first_fault_is_news_to_whoever_passes_it_on_and_its_new_text_is_not() {
+        let (publisher, mut watcher) = Publisher::pair("s");
+        publisher.fail(&down());
+        assert_eq!(watcher.changed().await.fault.as_deref(), Some("down"));
+        publisher.fail(&Error::unavailable("still down"));
+        assert!(!watcher.0.has_changed().unwrap());
     }
 
     #[tokio::test]

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bowline_core::{Error, Result};
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
@@ -46,6 +48,26 @@ impl Metrics {
         gauge
     }
 
+    /// Adds a family of gauges that are asked for whenever the page is read: for what changes by itself, such as an age.
+    /// Each value comes with the value of `label` that tells it from the others.
+    ///
+    /// ```
+    /// use bowline_telemetry::Metrics;
+    ///
+    /// let metrics = Metrics::new();
+    /// metrics.gauges("tide_metres", "The tide", "harbour", || vec![("north".to_owned(), 2.5)]);
+    /// assert!(metrics.encode().unwrap().contains("tide_metres{harbour=\"north\"} 2.5"));
+    /// ```
+    pub fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        values: impl Fn() -> Vec<(String, f64)> + Send + Sync + 'static,
+    ) {
+        self.register(name, help, Gauges { label, values });
+    }
+
     /// The page that Prometheus reads.
     ///
     /// # Errors
@@ -56,6 +78,30 @@ impl Metrics {
         prometheus_client::encoding::text::encode(&mut page, &registry)
             .map_err(|e| Error::internal("a metric cannot be written").with_source(e))?;
         Ok(page)
+    }
+}
+
+struct Gauges<F> {
+    label: &'static str,
+    values: F,
+}
+
+impl<F: Fn() -> Vec<(String, f64)>> EncodeMetric for Gauges<F> {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        for (name, value) in (self.values)() {
+            encoder.encode_family(&[(self.label, name)])?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
+}
+
+impl<F> fmt::Debug for Gauges<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Gauges by {}", self.label)
     }
 }
 

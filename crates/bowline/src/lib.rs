@@ -23,6 +23,7 @@
 //! ```
 
 mod boot;
+mod freshness;
 mod registry;
 mod service;
 mod settings;

@@ -13,6 +13,7 @@ use bowline_telemetry::{CallMetrics, Metrics, Side};
 use serde_json::{Value, json};
 
 use crate::Settings;
+use crate::freshness::Overseen;
 
 /// What a service is put together with: servers and channels that share its metrics, its registry and its settings.
 pub struct Service {
@@ -39,7 +40,7 @@ impl Service {
         if let Some(registry) = &settings.registry {
             let env = app.handle().instance().env.clone();
             let (discovery, to_register) = crate::registry::connect(registry, &env, &calls)?;
-            resolver = resolver.with_registry(discovery);
+            resolver = resolver.with_registry(Arc::new(Overseen::new(discovery, &metrics)));
             registrar = Some(to_register);
         }
         Ok(Self {
