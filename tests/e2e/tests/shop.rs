@@ -10,9 +10,13 @@
 
 use std::time::{Duration, Instant};
 
+use bowline::client::Channel;
+use bowline::core::{Code, Context};
 use bowline_tests_e2e::{App, Fleet};
 use bowline_tests_support::Http;
 use serde_json::{Value, json};
+use shop_api::interface::v1::{GetHomeRequest, LineRequest, PlaceOrderRequest, shop_service};
+use shop_api::inventory::v1::inventory_error;
 
 const CONNECT: [(&str, &str); 2] = [("content-type", "application/json"), ("connect-protocol-version", "1")];
 const GRPC: [(&str, &str); 2] = [("content-type", "application/grpc+json"), ("te", "trailers")];
@@ -61,9 +65,15 @@ async fn the_shop_answers_in_every_protocol_and_fails_in_each_ones_form() {
     let grpc = http2.call("POST", path, &GRPC, envelope(&question)).await;
     assert_eq!((grpc.header("grpc-status"), message(&grpc.body)), ("0", by_rest.clone()));
     let web = rest.call("POST", path, &GRPC_WEB, envelope(&question)).await;
-    assert_eq!((web.status, message(&web.body)), (200, by_rest));
+    assert_eq!((web.status, message(&web.body)), (200, by_rest.clone()));
+    let channel = Channel::builder(fleet.target(App::Gateway)).build().unwrap();
+    let client = shop_service::Client::new(channel.caller().unwrap());
+    let cx = Context::background();
+    let question = GetHomeRequest { customer_id: "c-1".into(), ..Default::default() };
+    let typed = client.get_home(&cx, question).await.unwrap();
+    assert_eq!(serde_json::to_value(typed).unwrap(), by_rest, "protobuf, as a generated client speaks it");
 
-    // An order, placed once in four protocols.
+    // An order, placed once in four protocols and by a generated client.
     let path = "/shop.interface.v1.ShopService/PlaceOrder";
     let order = json!({"customerId": "c-1", "idempotencyKey": "k-1", "lines": [{"itemId": "item-0001", "quantity": "2"}]});
     let json_type = [("content-type", "application/json")];
@@ -76,6 +86,13 @@ async fn the_shop_answers_in_every_protocol_and_fails_in_each_ones_form() {
     for again in [connect, grpc, web] {
         assert_eq!(again["id"], id, "the same key is the same order: {again}");
     }
+    let order_of = |key: &str, quantity| PlaceOrderRequest {
+        customer_id: "c-1".into(),
+        idempotency_key: key.into(),
+        lines: vec![LineRequest { item_id: "item-0001".into(), quantity, ..Default::default() }],
+        ..Default::default()
+    };
+    assert_eq!(client.place_order(&cx, order_of("k-1", 2)).await.unwrap().id, id);
     let home = rest.call("GET", "/v1/home?customer_id=c-1", &[], "").await.json();
     assert_eq!(home["recentOrders"].as_array().map(Vec::len), Some(1), "{home}");
 
@@ -93,6 +110,9 @@ async fn the_shop_answers_in_every_protocol_and_fails_in_each_ones_form() {
         !["", "0"].contains(&grpc.header("grpc-status"))
             && !grpc.header("grpc-status-details-bin").is_empty()
     );
+    let typed = client.place_order(&cx, order_of("k-2", 1000)).await.unwrap_err();
+    assert!(inventory_error::is_out_of_stock(&typed), "{typed:?}");
+    assert_eq!((typed.code(), Some(typed.message())), (Code::FailedPrecondition, error["message"].as_str()));
     let web = rest.call("POST", path, &GRPC_WEB, envelope(&order)).await;
     assert!(
         web.text().contains(&format!("grpc-status: {}", grpc.header("grpc-status")))
