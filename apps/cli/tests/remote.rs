@@ -80,6 +80,7 @@ async fn a_call_that_cannot_be_made_says_what_can() {
     for command in [&["services"][..], &["call", "harbour/ListServices"]] {
         let error = project.fail(&[command, &["--registry", &format!("http://{nobody}")]].concat()).await;
         assert!(error.contains(&format!("asking the registry at http://{nobody}")), "{error}");
+        assert!(error.contains("cannot be reached") && error.contains("refused"), "{error}");
     }
 }
 
