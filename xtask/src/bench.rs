@@ -98,7 +98,8 @@ pub(crate) fn run(options: &Options) -> Result {
 
 fn build(benches: &[&Bench]) -> Result<PathBuf> {
     let target = root().join("target/benches");
-    let mut command = cargo(&["build", "--release", "--locked", "--manifest-path", "benches/Cargo.toml"]);
+    // Not `--locked`: its lock file follows whatever the crates above need.
+    let mut command = cargo(&["build", "--release", "--manifest-path", "benches/Cargo.toml"]);
     for program in benches.iter().flat_map(|bench| [bench.ours, bench.peer]) {
         command.args(["--bin", program]);
     }

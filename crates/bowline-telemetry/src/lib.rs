@@ -2,7 +2,6 @@
 //!
 //! - [`logs`]: JSON for machines or text for people, each line with the trace, the request and the tenant it belongs to.
 //! - [`Metrics`]: a registry in Prometheus' format, with [`CallMetrics`] for every operation a service serves or calls.
-//! - [`current`]: which request the running task works for, so that a log line deep inside needs no context passed to it.
 
 mod calls;
 pub mod logs;
