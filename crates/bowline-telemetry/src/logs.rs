@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::io::IsTerminal;
 use std::time::SystemTime;
 
-use bowline_core::{Error, Result};
+use bowline_core::{Error, Result, current};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
@@ -15,8 +15,6 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime as Timer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Registry, layer::SubscriberExt, reload};
-
-use bowline_core::current;
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
