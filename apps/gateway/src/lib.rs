@@ -32,5 +32,5 @@ pub async fn run(boot: Boot) -> Result<()> {
     let proxy = Proxy::new(table).behind_tls(settings.server.tls.is_some());
     let server = service.server()?.fallback(proxy.clone());
     let watch = reload::watch(config.routes.clone(), seen, channels, proxy);
-    service.serve(server).background("route table", watch).run().await
+    service.serve(server).version(env!("CARGO_PKG_VERSION")).background("route table", watch).run().await
 }

@@ -29,6 +29,7 @@ pub async fn run(boot: Boot) -> Result<()> {
     let leases = node.clone();
     service
         .serve(server)
+        .version(env!("CARGO_PKG_VERSION"))
         .background("leases", move |cx| async move {
             // Ends with the context, which is how a background task is told to stop; watches must end for the server to drain.
             let _ = leases.run(&cx).await;

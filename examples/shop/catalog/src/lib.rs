@@ -30,7 +30,7 @@ pub async fn run(boot: Boot) -> Result<()> {
     let service = boot.service(&config.service, &config)?;
     let database = data::open(&Context::background(), &config.database).await?;
     let server = service.server()?.mount(mount(&database, service.metrics()));
-    service.serve(server).own(database).run().await
+    service.serve(server).version(env!("CARGO_PKG_VERSION")).own(database).run().await
 }
 
 /// The catalog over an open database, to be mounted on a server.

@@ -53,6 +53,7 @@ pub async fn run(boot: Boot) -> Result<()> {
     let server = service.server()?.mount(mount(&orders, clients, service.metrics()));
     service
         .serve(server)
+        .version(env!("CARGO_PKG_VERSION"))
         .own(database)
         .background("settling orders", async move |cx| settle_orders(&cx, &orders, &config.settle).await)
         .run()

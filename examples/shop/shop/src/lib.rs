@@ -37,7 +37,7 @@ pub async fn run(boot: Boot) -> Result<()> {
         order: order_service::Client::new(service.caller(&config.backends.order)?),
     };
     let server = service.server()?.mount(mount(backends, config.home, service.metrics()));
-    service.serve(server).run().await
+    service.serve(server).version(env!("CARGO_PKG_VERSION")).run().await
 }
 
 /// The interface before these backends, to be mounted on a server.
