@@ -8,6 +8,7 @@
 
 mod api;
 mod config;
+mod dns;
 mod fanout;
 mod node;
 mod process;
@@ -16,5 +17,6 @@ mod watch;
 mod wire;
 
 pub use config::{Config, Limits};
+pub use dns::{Dns, DnsConfig};
 pub use node::{Node, Stats};
 pub use process::{ProcessConfig, run};

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 use crate::Config;
 use crate::api::Api;
 use crate::fanout::Fanout;
-use crate::store::{Counts, Store};
+use crate::store::{Counts, List, News, ServiceKey, Store};
 
 /// How many leases run out at a time before others get to the store again.
 const BATCH: usize = 1_000;
@@ -108,6 +108,15 @@ impl Node {
     /// This life of the node.
     pub fn epoch(&self) -> u64 {
         self.0.epoch
+    }
+
+    /// A service's instances now.
+    pub(crate) fn list(&self, key: &ServiceKey) -> Arc<List> {
+        match self.0.store().news(key, None) {
+            News::List(list) => list,
+            // Who knows nothing is always told the list.
+            News::None | News::Changes(_) => Arc::new(List::unknown()),
+        }
     }
 
     /// What it holds now.

@@ -4,7 +4,7 @@ use bowline::Settings;
 use bowline::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::{Config, Node};
+use crate::{Config, Dns, DnsConfig, Node};
 
 /// The configuration of the process.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -15,6 +15,9 @@ pub struct ProcessConfig {
     /// The registry's own.
     #[serde(default)]
     pub registry: Config,
+    /// Names for consumers that know only DNS; none are served without.
+    #[serde(default)]
+    pub dns: Option<DnsConfig>,
 }
 
 /// Runs a node until it is told to stop.
@@ -27,15 +30,16 @@ pub async fn run(boot: Boot) -> Result<()> {
     let node = Node::new(config.registry.clone())?;
     let server = service.server()?.mount(node.service_def());
     let leases = node.clone();
-    service
-        .serve(server)
-        .version(env!("CARGO_PKG_VERSION"))
-        .background("leases", move |cx| async move {
-            // Ends with the context, which is how a background task is told to stop; watches must end for the server to drain.
-            let _ = leases.run(&cx).await;
-            node.close();
-            Ok(())
-        })
-        .run()
-        .await
+    let mut app = service.serve(server).version(env!("CARGO_PKG_VERSION"));
+    if let Some(dns) = config.dns {
+        app = app.server(Dns::new(node.clone(), dns));
+    }
+    app.background("leases", move |cx| async move {
+        // Ends with the context, which is how a background task is told to stop; watches must end for the server to drain.
+        let _ = leases.run(&cx).await;
+        node.close();
+        Ok(())
+    })
+    .run()
+    .await
 }

@@ -206,7 +206,7 @@ impl Service {
 
 impl List {
     /// The list of a service that nobody has heard of.
-    pub(super) fn unknown() -> Self {
+    pub(crate) fn unknown() -> Self {
         let empty = Emptiness::EMPTINESS_UNKNOWN;
         Self { revision: 0, digest: 0, empty, records: Vec::new(), removed: Vec::new() }
     }
