@@ -25,6 +25,13 @@ pub struct Config {
     /// How often a watcher that has no news gets a sign of life. 10 s.
     #[serde(with = "bowline_config::duration")]
     pub heartbeat: Duration,
+    /// How long a watcher is left alone after it was told something, so that changes that follow closely go out together.
+    /// 50 ms.
+    #[serde(with = "bowline_config::duration")]
+    pub coalesce: Duration,
+    /// The same in a storm of changes, 2 000 and more in a second; in between it grows with them. 500 ms.
+    #[serde(with = "bowline_config::duration")]
+    pub coalesce_in_storm: Duration,
     /// The longest wait of a long poll. 60 s.
     #[serde(with = "bowline_config::duration")]
     pub max_wait: Duration,
@@ -48,6 +55,8 @@ impl Default for Config {
             min_ttl: Duration::from_secs(1),
             max_ttl: Duration::from_secs(600),
             heartbeat: Duration::from_secs(10),
+            coalesce: Duration::from_millis(50),
+            coalesce_in_storm: Duration::from_millis(500),
             max_wait: Duration::from_secs(60),
             settle: Duration::from_secs(30),
             forget_after: Duration::from_secs(600),

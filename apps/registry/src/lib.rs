@@ -11,6 +11,7 @@ mod config;
 mod dns;
 mod fanout;
 mod node;
+mod pace;
 mod process;
 pub mod store;
 mod watch;

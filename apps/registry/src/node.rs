@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 use crate::Config;
 use crate::api::Api;
 use crate::fanout::Fanout;
+use crate::pace::Pace;
 use crate::store::{Counts, List, News, ServiceKey, Store};
 
 /// How many leases run out at a time before others get to the store again.
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     clock: Arc<dyn Clock>,
     started: Instant,
     store: Mutex<Store>,
+    pace: Mutex<Pace>,
     /// A lease may run out earlier than was thought.
     sooner: Notify,
     closed: watch::Sender<bool>,
@@ -78,6 +80,7 @@ impl Node {
             epoch,
             fanout: Arc::new(Fanout::new(config.limits.watchers)),
             started: clock.now(),
+            pace: Mutex::new(Pace::new(config.coalesce, config.coalesce_in_storm, clock.now())),
             store: Mutex::new(Store::new(config.clone(), epoch)),
             sooner: Notify::new(),
             closed: watch::Sender::new(false),
@@ -155,13 +158,26 @@ impl Shared {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long to leave a watcher alone that was told something now.
+    pub(crate) fn pause(&self) -> Duration {
+        self.pace().pause(self.now())
+    }
+
     /// Changes the store and tells those who watch what changed.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Store, Instant) -> T) -> T {
-        let mut store = self.store();
-        let due = store.next_expiry();
-        let result = change(&mut store, self.now());
+        let (mut store, now) = (self.store(), self.now());
+        let (due, before) = (store.next_expiry(), store.changes());
+        let result = change(&mut store, now);
         let (changed, next) = (store.take_changed(), store.next_expiry());
+        let changes = store.changes() - before;
         drop(store);
+        if changes > 0 {
+            self.pace().count(usize::try_from(changes).unwrap_or(usize::MAX), now);
+        }
         self.fanout.notify(&changed);
         if next.is_some_and(|next| due.is_none_or(|due| next < due)) {
             self.sooner.notify_one();

@@ -39,7 +39,8 @@ pub(crate) fn watch(shared: &Arc<Shared>, request: &WatchRequest) -> Result<Stre
         });
     }
     let watching = shared.fanout.watch(keys)?;
-    let state = Watch { shared: Arc::clone(shared), watching, known, sending: None };
+    let state =
+        Watch { shared: Arc::clone(shared), watching, known, sending: None, told_at: None, rest_until: None };
     Ok(Streaming::new(futures_util::stream::try_unfold(state, |mut state| async move {
         let response = state.next().await?;
         Ok(Some((response, state)))
@@ -70,6 +71,10 @@ struct Watch {
     watching: Watching,
     known: Vec<Known>,
     sending: Option<Sending>,
+    /// When something was told, if that was after the watcher last had all there was.
+    told_at: Option<Instant>,
+    /// Until then it is left alone, so that what changes meanwhile goes out together.
+    rest_until: Option<Instant>,
 }
 
 impl Watch {
@@ -77,18 +82,29 @@ impl Watch {
         let heartbeat = Instant::now() + self.shared.config.heartbeat;
         loop {
             if let Some(response) = self.send() {
+                self.told_at = Some(Instant::now());
                 return Ok(response);
+            }
+            if let Some(until) = self.rest_until {
+                tokio::select! {
+                    biased;
+                    error = self.shared.closed() => return Err(error),
+                    () = tokio::time::sleep_until(until) => self.rest_until = None,
+                }
             }
             if let Some(service) = self.watching.take() {
                 if let Some(response) = self.look(service) {
+                    self.told_at = Some(Instant::now());
                     return Ok(response);
                 }
                 continue;
             }
+            // It has all there is. What comes closely after that waits for what comes with it.
+            let pause = self.told_at.take().map(|at| at + self.shared.pause());
             tokio::select! {
                 biased;
                 error = self.shared.closed() => return Err(error),
-                () = self.watching.news() => {}
+                () = self.watching.news() => self.rest_until = pause.filter(|until| *until > Instant::now()),
                 () = tokio::time::sleep_until(heartbeat) => return Ok(wire::heartbeat(self.shared.epoch)),
             }
         }

@@ -238,6 +238,36 @@ async fn a_watcher_gets_a_snapshot_then_synced_then_deltas_and_resumes_where_it_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_is_told_at_once_and_those_that_follow_closely_go_out_together() {
+    let running = Running::start(Config::default());
+    let link = Link::to(&running);
+    let (client, cx) = (link.raw(), Context::background());
+    client.register(&cx, registering("a", "1")).await.unwrap();
+    let mut stream = watch(&link, 0, 0).await;
+    let mut told = Told::default();
+    told.until_revision(&mut stream, revision(&running).await).await;
+    tokio::time::sleep(SEC).await;
+    told.events.clear();
+    let (wrote, last) = (tokio::time::Instant::now(), revision(&running).await + 21);
+    let writing = async {
+        for n in 0..21 {
+            client.register(&cx, registering("b", &n.to_string())).await.unwrap();
+            tokio::time::sleep(SEC / 500).await;
+        }
+    };
+    let reading = async {
+        told.take(stream.message().await.unwrap().unwrap());
+        let first = wrote.elapsed();
+        told.until_revision(&mut stream, last).await;
+        (first, wrote.elapsed())
+    };
+    let ((), (first, all)) = tokio::join!(writing, reading);
+    assert!(first < SEC / 100, "{first:?}");
+    assert!(all >= SEC / 20 && all < SEC / 10, "{all:?}");
+    assert_eq!(told.events, ["delta", "delta"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_watcher_that_lags_gets_one_delta_or_the_list_and_never_a_queue() {
     let mut config = Config::default();
     config.limits.changes_kept = 10;

@@ -113,6 +113,11 @@ impl Store {
         Counts { services: self.services.len(), instances: self.leases.len() }
     }
 
+    /// How many changes there have been, counted from some number.
+    pub(crate) fn changes(&self) -> u64 {
+        self.revision
+    }
+
     /// The services whose revision changed since the last call, each once.
     pub fn take_changed(&mut self) -> Vec<ServiceKey> {
         let mut changed = std::mem::take(&mut self.changed);
