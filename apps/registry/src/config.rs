@@ -38,6 +38,9 @@ pub struct Config {
     /// than a request lives.
     #[serde(with = "bowline_config::duration")]
     pub refuse_late: Duration,
+    /// How long an override is kept for an instance that is gone. 1 h, as in Eureka.
+    #[serde(with = "bowline_config::duration")]
+    pub keep_overrides: Duration,
 }
 
 impl Default for Config {
@@ -52,6 +55,7 @@ impl Default for Config {
             settle: Duration::from_secs(30),
             forget_after: Duration::from_secs(600),
             refuse_late: Duration::from_secs(120),
+            keep_overrides: Duration::from_secs(3600),
         }
     }
 }
@@ -81,6 +85,8 @@ pub struct Limits {
     pub leases_per_renewal: usize,
     /// Changes of a service that are kept, so that who comes back later gets those and not the whole list. 1 024.
     pub changes_kept: usize,
+    /// Instances with an override, those that are gone included. 20 000.
+    pub overrides: usize,
 }
 
 impl Default for Limits {
@@ -96,6 +102,7 @@ impl Default for Limits {
             services_per_watch: 1_000,
             leases_per_renewal: 10_000,
             changes_kept: 1_024,
+            overrides: 20_000,
         }
     }
 }

@@ -53,6 +53,8 @@ pub struct Stats {
     pub services: usize,
     /// Instances.
     pub instances: usize,
+    /// Instances with an override, those that are gone included.
+    pub overrides: usize,
     /// Watch streams and long polls.
     pub watchers: usize,
 }
@@ -112,8 +114,8 @@ impl Node {
 
     /// What it holds now.
     pub fn stats(&self) -> Stats {
-        let Counts { services, instances } = self.0.store().counts();
-        Stats { services, instances, watchers: self.0.fanout.len() }
+        let Counts { services, instances, overrides } = self.0.store().counts();
+        Stats { services, instances, overrides, watchers: self.0.fanout.len() }
     }
 }
 

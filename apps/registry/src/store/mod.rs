@@ -8,6 +8,7 @@
 mod cancelled;
 mod key;
 mod leases;
+mod overrides;
 mod record;
 mod service;
 #[cfg(test)]
@@ -22,13 +23,15 @@ use bowline_registry_bowline::api::bowline::registry::v1::{RemovalReason, regist
 
 pub use key::ServiceKey;
 pub(crate) use key::{instance_id as check_id, scope as check_scope};
+pub use overrides::{Override, Parts};
 pub use record::Record;
 pub use service::{Changes, List, News};
 
 use crate::Config;
 use cancelled::Cancelled;
 use leases::Leases;
-use service::{Registration, Service};
+use overrides::Overrides;
+use service::{Registration, Service, served};
 
 /// A registration that is asked for.
 #[derive(Debug)]
@@ -76,6 +79,8 @@ pub struct Counts {
     pub services: usize,
     /// Instances.
     pub instances: usize,
+    /// Instances with an override, those that are gone included.
+    pub overrides: usize,
 }
 
 /// Who is registered, for how long, and what changed of late.
@@ -85,6 +90,7 @@ pub struct Store {
     services: BTreeMap<ServiceKey, Service>,
     leases: Leases,
     cancelled: Cancelled,
+    overrides: Overrides,
     /// Counts every change. No service's revision is larger.
     revision: u64,
     /// Services in the order in which they became empty; those that are not any more are skipped.
@@ -100,6 +106,7 @@ impl Store {
             services: BTreeMap::new(),
             leases: Leases::new(seed),
             cancelled: Cancelled::new(config.refuse_late),
+            overrides: Overrides::new(seed >> 16, config.keep_overrides),
             // Positive, and small enough to be exact in JSON readers that have floating point numbers only.
             revision: (seed >> 16) + 1,
             emptied: VecDeque::new(),
@@ -110,7 +117,8 @@ impl Store {
 
     /// How much there is.
     pub fn counts(&self) -> Counts {
-        Counts { services: self.services.len(), instances: self.leases.len() }
+        let overrides = self.overrides.len();
+        Counts { services: self.services.len(), instances: self.leases.len(), overrides }
     }
 
     /// The services whose revision changed since the last call, each once.
@@ -171,8 +179,11 @@ impl Store {
             }
         };
         let (revision, log_limit) = (self.revision, self.config.limits.changes_kept);
+        let registered = record;
+        let record = served(&registered, self.overrides.come(&key, registered.id(), now));
         let service = self.services.entry(key.clone()).or_insert_with(|| Service::new(revision, log_limit));
-        if service.insert(Registration { record, lease, holder, sequence }) {
+        let (since, updated) = (now, now);
+        if service.insert(Registration { registered, record, lease, holder, sequence, since, updated }) {
             self.note(key);
         }
         Ok(Granted { lease, ttl })
@@ -264,6 +275,7 @@ impl Store {
             self.remove(&lease.key, &lease.id, RemovalReason::REMOVAL_REASON_EXPIRED, now);
             expired += 1;
         }
+        self.overrides.forget(now);
         self.forget(now, false);
         expired
     }
@@ -280,8 +292,50 @@ impl Store {
             self.emptied.push_back((now, key.clone()));
         }
         self.leases.end(registration.lease);
+        self.overrides.go(key, registration.record.id(), now);
         self.note(key.clone());
         true
+    }
+
+    /// Sets what an operator wants of an instance: on top of what is set already. Returns all that is set then.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` if that is nothing or too much, `INSTANCE_NOT_FOUND` if the instance is not there and has not been
+    /// of late with an override, `TOO_MANY_OVERRIDES`.
+    pub fn set_override(
+        &mut self,
+        key: &ServiceKey,
+        id: &str,
+        changes: &Override,
+        now: Instant,
+    ) -> Result<Arc<Override>> {
+        if changes.is_empty() {
+            let message = "the override is empty; set a status, a weight or metadata";
+            return Err(registry_error::invalid_request().with_message(message));
+        }
+        let is_there = self.lease_of(key, id).and_then(|lease| self.leases.get(lease));
+        if is_there.is_none_or(|l| l.deadline <= now) && self.overrides.get(key, id, now).is_none() {
+            let message =
+                format!("there is no instance `{id}` of {key}; it can be overridden once it is registered");
+            return Err(registry_error::instance_not_found().with_message(message));
+        }
+        let overridden = self.overrides.set(key, id, changes, &self.config.limits, now)?;
+        self.overrule(key, id, Some(Arc::clone(&overridden)), now);
+        Ok(overridden)
+    }
+
+    /// Takes back what an operator set of an instance. Returns whether there was something.
+    pub fn clear_override(&mut self, key: &ServiceKey, id: &str, parts: Parts, now: Instant) -> bool {
+        let Some(left) = self.overrides.clear(key, id, parts, now) else { return false };
+        self.overrule(key, id, left, now);
+        true
+    }
+
+    fn overrule(&mut self, key: &ServiceKey, id: &str, overridden: Option<Arc<Override>>, now: Instant) {
+        let service = self.services.get_mut(key);
+        if service.is_some_and(|service| service.overrule(id, overridden, now)) {
+            self.note(key.clone());
+        }
     }
 
     fn note(&mut self, key: ServiceKey) {
