@@ -10,6 +10,7 @@ mod api;
 mod config;
 mod fanout;
 mod node;
+mod predecessors;
 mod process;
 pub mod store;
 mod watch;

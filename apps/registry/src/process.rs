@@ -25,7 +25,7 @@ pub async fn run(boot: Boot) -> Result<()> {
     let config: ProcessConfig = boot.config()?;
     let service = boot.service(&config.service, &config)?;
     let node = Node::new(config.registry.clone())?;
-    let server = service.server()?.mount(node.service_def());
+    let server = service.server()?.mount(node.service_def()).fallback(node.predecessors());
     let leases = node.clone();
     service
         .serve(server)

@@ -59,6 +59,27 @@ pub struct Granted {
     pub ttl: Duration,
 }
 
+/// An instance and its lease.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    /// As it was registered.
+    pub registered: Arc<Record>,
+    /// As it is served: with what an operator set.
+    pub record: Arc<Record>,
+    /// Who registered it.
+    pub holder: Arc<str>,
+    /// What orders the words of its holder.
+    pub sequence: u64,
+    /// When it came.
+    pub since: Instant,
+    /// When its content changed last.
+    pub updated: Instant,
+    /// When it was renewed last.
+    pub renewed: Instant,
+    /// How long it lives without being renewed.
+    pub ttl: Duration,
+}
+
 /// One service in a list of names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
@@ -372,6 +393,32 @@ impl Store {
             None if known == Some(0) => News::None,
             None => News::List(Arc::new(List::unknown())),
         }
+    }
+
+    /// A service's revision, and its instances with their leases, by id. 0 and none for a service nobody has heard of.
+    pub fn registered(&self, key: &ServiceKey) -> (u64, Vec<Registered>) {
+        let Some(service) = self.services.get(key) else { return (0, Vec::new()) };
+        (service.revision(), service.instances.values().filter_map(|r| self.with_lease(r)).collect())
+    }
+
+    /// One instance with its lease.
+    pub fn instance(&self, key: &ServiceKey, id: &str) -> Option<Registered> {
+        self.with_lease(self.services.get(key)?.instances.get(id)?)
+    }
+
+    fn with_lease(&self, of: &Registration) -> Option<Registered> {
+        let lease = self.leases.get(of.lease)?;
+        Some(Registered {
+            registered: Arc::clone(&of.registered),
+            record: Arc::clone(&of.record),
+            holder: Arc::clone(&of.holder),
+            sequence: of.sequence,
+            since: of.since,
+            updated: of.updated,
+            // The deadline is always the last renewal and the ttl.
+            renewed: lease.deadline.checked_sub(lease.ttl).unwrap_or(of.since),
+            ttl: lease.ttl,
+        })
     }
 
     /// The services of a namespace and environment that have instances, by name.

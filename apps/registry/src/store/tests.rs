@@ -254,7 +254,7 @@ fn an_override_survives_new_registrations_new_holders_and_the_end_of_the_lease()
     assert_eq!(f.store.set_override(&key("s"), "a", &weight(7), f.now).unwrap(), first, "twice is once");
     assert_ne!(f.list("s").digest, digest);
     assert_eq!(f.list("s").revision, revision + 1);
-    let mut seen = |f: &mut Fixture| f.list("s").records[0].instance().weight;
+    let seen = |f: &mut Fixture| f.list("s").records[0].instance().weight;
     f.register(asked("s", "a", "2")).unwrap();
     assert_eq!(seen(&mut f), Some(7));
     f.register(Registering { holder: "other".into(), ..asked("s", "a", "3") }).unwrap();
