@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bowline_core::{Error, Result};
+use bowline_registry_bowline::names::is_label;
 use serde::{Deserialize, Serialize};
 
 /// Settings of a [`Node`](crate::Node). Every one has a default.
@@ -41,6 +42,8 @@ pub struct Config {
     /// How long an override is kept for an instance that is gone. 1 h, as in Eureka.
     #[serde(with = "bowline_config::duration")]
     pub keep_overrides: Duration,
+    /// The environment that Eureka's clients, whose protocol knows none, see and register in. Empty for `default`.
+    pub eureka_env: String,
 }
 
 impl Default for Config {
@@ -56,6 +59,7 @@ impl Default for Config {
             forget_after: Duration::from_secs(600),
             refuse_late: Duration::from_secs(120),
             keep_overrides: Duration::from_secs(3600),
+            eureka_env: String::new(),
         }
     }
 }
@@ -122,6 +126,9 @@ impl Config {
         }
         if self.heartbeat.is_zero() {
             return wrong("`heartbeat` is 0; use 10s");
+        }
+        if !is_label(&self.eureka_env) {
+            return wrong("`eureka_env` is no environment; use up to 63 of a-z, A-Z, 0-9, `-` and `_`");
         }
         let limits = &self.limits;
         for (name, limit) in [

@@ -97,8 +97,8 @@ impl Node {
         registry::server(Api::new(Arc::clone(&self.0)))
     }
 
-    /// Answers in the protocols of the registries before this one: bilibili discovery under `/discovery/`. Set it as the
-    /// server's fallback.
+    /// Answers in the protocols of the registries before this one: bilibili discovery under `/discovery/`, Eureka under
+    /// `/eureka/`. Set it as the server's fallback.
     pub fn predecessors(&self) -> impl Fallback {
         Predecessors::new(Arc::clone(&self.0))
     }

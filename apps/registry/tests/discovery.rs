@@ -207,7 +207,7 @@ async fn a_malformed_request_is_refused_with_the_name_of_its_fault() {
     assert_eq!(real.node.stats().instances, 0);
     let huge = format!("{WHOLE}&version={}", "x".repeat(200_000));
     let answer = post(&real, "register", &huge).await;
-    assert_eq!(answer["code"], json!(-503), "{answer}");
+    assert_eq!(answer["code"], json!(-400), "{answer}");
     let answer = get(&real, "polls", "env=test&hostname=h&appid=a&appid=b&latest_timestamp=1").await;
     assert!(answer["message"].as_str().unwrap().contains("give one for each"), "{answer}");
     let answer = get(&real, "register", WHOLE).await;

@@ -2,6 +2,7 @@
 //! `bowline.registry.v1`, is visible by all. `docs/registry.md` has the mappings.
 
 mod discovery;
+mod eureka;
 mod params;
 
 use std::sync::Arc;
@@ -18,22 +19,26 @@ use crate::node::Shared;
 /// What an instance says that only the protocol it was registered with has a place for is kept in its metadata, as JSON,
 /// under names with this prefix, and is told in that protocol alone.
 const RESERVED: &str = "bowline.";
+/// Where Eureka's own fields are kept.
+const EUREKA: &str = "bowline.eureka";
 
-/// Answers under `/discovery/`.
+/// Answers under `/discovery/` and `/eureka/`.
 pub(crate) struct Predecessors {
     shared: Arc<Shared>,
     discovery: discovery::Operations,
+    eureka: eureka::Operations,
 }
 
 impl Predecessors {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, discovery: discovery::Operations::new() }
+        Self { shared, discovery: discovery::Operations::new(), eureka: eureka::Operations::new() }
     }
 }
 
 impl Fallback for Predecessors {
     fn resolve(&self, request: &Parts) -> Option<Operation> {
-        self.discovery.resolve(request.uri.path()).map(|(_, operation)| operation)
+        let discovery = self.discovery.resolve(request.uri.path()).map(|(_, operation)| operation);
+        discovery.or_else(|| self.eureka.resolve(&request.method, request.uri.path()))
     }
 
     fn call(&self, scope: Scope, request: Request<Body>) -> BoxFuture<'static, Result<Response<Body>>> {
@@ -42,7 +47,7 @@ impl Fallback for Predecessors {
             Some((method, _)) => {
                 Box::pin(async move { Ok(discovery::call(&shared, method, &scope, request).await) })
             }
-            None => Box::pin(std::future::ready(Ok(status(StatusCode::NOT_FOUND)))),
+            None => Box::pin(async move { Ok(eureka::call(&shared, &scope, request).await) }),
         }
     }
 }

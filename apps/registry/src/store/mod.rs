@@ -80,6 +80,35 @@ pub struct Registered {
     pub ttl: Duration,
 }
 
+/// What happened to an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Happened {
+    /// It came.
+    Added,
+    /// It is other than before.
+    Modified,
+    /// It went.
+    Removed,
+}
+
+/// A change of late.
+#[derive(Clone, Debug)]
+pub struct Recent {
+    /// When.
+    pub at: Instant,
+    /// Whose instance.
+    pub key: ServiceKey,
+    /// The instance as it was served then; before it went, if it did.
+    pub record: Arc<Record>,
+    /// What happened.
+    pub happened: Happened,
+}
+
+/// How long a change is recent. 3 min, as in Eureka, whose clients ask every 30 s.
+const RECENT: Duration = Duration::from_secs(180);
+/// The most changes that are kept as recent; beyond it the oldest go first.
+const MOST_RECENT: usize = 10_000;
+
 /// One service in a list of names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
@@ -118,6 +147,8 @@ pub struct Store {
     emptied: VecDeque<(Instant, ServiceKey)>,
     /// Whose revision changed since [`Store::take_changed`].
     changed: Vec<ServiceKey>,
+    /// The changes of late, the oldest first.
+    recent: VecDeque<Recent>,
 }
 
 impl Store {
@@ -132,6 +163,7 @@ impl Store {
             revision: (seed >> 16) + 1,
             emptied: VecDeque::new(),
             changed: Vec::new(),
+            recent: VecDeque::new(),
             config,
         }
     }
@@ -170,6 +202,7 @@ impl Store {
             self.remove(&key, record.id(), RemovalReason::REMOVAL_REASON_EXPIRED, now);
         }
         let existing = self.services.get(&key).and_then(|s| s.instances.get(record.id()));
+        let happened = if existing.is_some() { Happened::Modified } else { Happened::Added };
         let lease = match existing {
             Some(own) if own.holder == holder => {
                 let lease = own.lease;
@@ -204,8 +237,9 @@ impl Store {
         let record = served(&registered, self.overrides.come(&key, registered.id(), now));
         let service = self.services.entry(key.clone()).or_insert_with(|| Service::new(revision, log_limit));
         let (since, updated) = (now, now);
+        let served = Arc::clone(&record);
         if service.insert(Registration { registered, record, lease, holder, sequence, since, updated }) {
-            self.note(key);
+            self.note(key, served, happened, now);
         }
         Ok(Granted { lease, ttl })
     }
@@ -297,6 +331,7 @@ impl Store {
             expired += 1;
         }
         self.overrides.forget(now);
+        self.forget_recent(now);
         self.forget(now, false);
         expired
     }
@@ -314,7 +349,7 @@ impl Store {
         }
         self.leases.end(registration.lease);
         self.overrides.go(key, registration.record.id(), now);
-        self.note(key.clone());
+        self.note(key.clone(), registration.record, Happened::Removed, now);
         true
     }
 
@@ -353,17 +388,34 @@ impl Store {
     }
 
     fn overrule(&mut self, key: &ServiceKey, id: &str, overridden: Option<Arc<Override>>, now: Instant) {
-        let service = self.services.get_mut(key);
-        if service.is_some_and(|service| service.overrule(id, overridden, now)) {
-            self.note(key.clone());
+        let Some(service) = self.services.get_mut(key) else { return };
+        if service.overrule(id, overridden, now)
+            && let Some(record) = service.instances.get(id).map(|r| Arc::clone(&r.record))
+        {
+            self.note(key.clone(), record, Happened::Modified, now);
         }
     }
 
-    fn note(&mut self, key: ServiceKey) {
+    fn note(&mut self, key: ServiceKey, record: Arc<Record>, happened: Happened, now: Instant) {
         self.revision += 1;
+        self.recent.push_back(Recent { at: now, key: key.clone(), record, happened });
+        self.forget_recent(now);
         if self.changed.last() != Some(&key) {
             self.changed.push(key);
         }
+    }
+
+    fn forget_recent(&mut self, now: Instant) {
+        let old = |recent: &Recent| recent.at + RECENT <= now;
+        while self.recent.len() > MOST_RECENT || self.recent.front().is_some_and(old) {
+            self.recent.pop_front();
+        }
+    }
+
+    /// The changes of the last 3 min, the oldest first; at most 10 000.
+    pub fn recent(&mut self, now: Instant) -> impl Iterator<Item = &Recent> {
+        self.forget_recent(now);
+        self.recent.iter()
     }
 
     /// Forgets services that have been empty for long; with `now_or_never` the one that is empty longest in any case.
@@ -399,6 +451,11 @@ impl Store {
     pub fn registered(&self, key: &ServiceKey) -> (u64, Vec<Registered>) {
         let Some(service) = self.services.get(key) else { return (0, Vec::new()) };
         (service.revision(), service.instances.values().filter_map(|r| self.with_lease(r)).collect())
+    }
+
+    /// Whether a service has instances.
+    pub fn has_instances(&self, key: &ServiceKey) -> bool {
+        self.services.get(key).is_some_and(|service| !service.instances.is_empty())
     }
 
     /// One instance with its lease.

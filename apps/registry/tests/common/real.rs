@@ -6,6 +6,7 @@ use bowline_core::task::Tracker;
 use bowline_core::{Context, Endpoint};
 use bowline_registry::{Config, Node};
 use bowline_server::{Server, ServerOptions};
+use bowline_telemetry::Metrics;
 use bowline_tests_support::{Answer, Http};
 use serde_json::Value;
 
@@ -13,6 +14,7 @@ use serde_json::Value;
 pub(crate) struct Real {
     pub(crate) node: Node,
     pub(crate) at: Endpoint,
+    pub(crate) metrics: Metrics,
     server: Server,
     tasks: Tracker,
 }
@@ -27,15 +29,16 @@ impl Real {
         let node = Node::new(config).unwrap();
         let mut options = ServerOptions::at("127.0.0.1:0").unwrap();
         options.unary_timeout = Some(timeout);
-        let mut server =
-            Server::new("registry", options).mount(node.service_def()).fallback(node.predecessors());
+        let metrics = Metrics::new();
+        let server = Server::new("registry", options).metrics(&metrics);
+        let mut server = server.mount(node.service_def()).fallback(node.predecessors());
         let at = server.bind().unwrap();
         server.set_ready(true);
         let tasks = Tracker::new();
         let (serving, leases) = (server.serve(), node.clone());
         tasks.spawn(async move { serving.await.unwrap() });
         tasks.spawn(async move { _ = leases.run(&Context::background()).await });
-        Self { node, at, server, tasks }
+        Self { node, at, metrics, server, tasks }
     }
 
     /// One request on a connection of its own.

@@ -116,6 +116,7 @@ fn code(error: &Error) -> i32 {
         Code::NotFound => -404,
         Code::Unimplemented => -405,
         Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted => -409,
+        Code::ResourceExhausted if error.reason() == "BODY_TOO_LARGE" => -400,
         Code::ResourceExhausted | Code::Unavailable => -503,
         Code::DeadlineExceeded => -504,
         _ => -500,

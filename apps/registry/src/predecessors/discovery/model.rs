@@ -8,8 +8,8 @@ use bowline_registry_bowline::api::bowline::registry::v1::InstanceStatus;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::super::RESERVED;
 use super::super::params::{Params, invalid};
+use super::super::{EUREKA, RESERVED};
 use super::{SELF, nanos};
 use crate::node::Shared;
 use crate::store::{Registered, ServiceKey};
@@ -18,8 +18,6 @@ use crate::store::{Registered, ServiceKey};
 pub(super) const HOLDER: &str = "bilibili-discovery";
 /// Where [`Own`] is kept.
 const OWN: &str = "bowline.discovery";
-/// Of whom it is known that its addresses do not take gRPC as well.
-const EUREKA: &str = "bowline.eureka";
 
 /// An instance.
 #[derive(Debug, Serialize)]
@@ -249,6 +247,7 @@ impl<'a> Seen<'a> {
 
 /// The addresses of an instance that was registered by another protocol. Bowline's take gRPC where they take HTTP.
 fn addrs(instance: &wire::Instance) -> Vec<String> {
+    // Of Eureka's it is not known.
     let takes_grpc = !instance.metadata.contains_key(EUREKA);
     let mut addrs = Vec::new();
     for endpoint in instance.endpoints.iter().filter_map(|endpoint| endpoint.parse::<Endpoint>().ok()) {
