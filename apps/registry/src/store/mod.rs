@@ -9,6 +9,7 @@ mod cancelled;
 mod key;
 mod leases;
 mod overrides;
+mod recent;
 mod record;
 mod service;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use bowline_registry_bowline::api::bowline::registry::v1::{RemovalReason, regist
 pub use key::ServiceKey;
 pub(crate) use key::{instance_id as check_id, scope as check_scope};
 pub use overrides::{Override, Parts};
+pub use recent::{Happened, Recent};
 pub use record::Record;
 pub use service::{Changes, List, News};
 
@@ -31,6 +33,7 @@ use crate::Config;
 use cancelled::Cancelled;
 use leases::Leases;
 use overrides::Overrides;
+use recent::RecentChanges;
 use service::{Registration, Service, served};
 
 /// A registration that is asked for.
@@ -80,35 +83,6 @@ pub struct Registered {
     pub ttl: Duration,
 }
 
-/// What happened to an instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Happened {
-    /// It came.
-    Added,
-    /// It is other than before.
-    Modified,
-    /// It went.
-    Removed,
-}
-
-/// A change of late.
-#[derive(Clone, Debug)]
-pub struct Recent {
-    /// When.
-    pub at: Instant,
-    /// Whose instance.
-    pub key: ServiceKey,
-    /// The instance as it was served then; before it went, if it did.
-    pub record: Arc<Record>,
-    /// What happened.
-    pub happened: Happened,
-}
-
-/// How long a change is recent. 3 min, as in Eureka, whose clients ask every 30 s.
-const RECENT: Duration = Duration::from_secs(180);
-/// The most changes that are kept as recent; beyond it the oldest go first.
-const MOST_RECENT: usize = 10_000;
-
 /// One service in a list of names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
@@ -148,7 +122,7 @@ pub struct Store {
     /// Whose revision changed since [`Store::take_changed`].
     changed: Vec<ServiceKey>,
     /// The changes of late, the oldest first.
-    recent: VecDeque<Recent>,
+    changes: RecentChanges,
 }
 
 impl Store {
@@ -163,7 +137,7 @@ impl Store {
             revision: (seed >> 16) + 1,
             emptied: VecDeque::new(),
             changed: Vec::new(),
-            recent: VecDeque::new(),
+            changes: RecentChanges::default(),
             config,
         }
     }
@@ -331,7 +305,7 @@ impl Store {
             expired += 1;
         }
         self.overrides.forget(now);
-        self.forget_recent(now);
+        self.changes.forget(now);
         self.forget(now, false);
         expired
     }
@@ -398,24 +372,16 @@ impl Store {
 
     fn note(&mut self, key: ServiceKey, record: Arc<Record>, happened: Happened, now: Instant) {
         self.revision += 1;
-        self.recent.push_back(Recent { at: now, key: key.clone(), record, happened });
-        self.forget_recent(now);
+        self.changes.add(Recent { at: now, key: key.clone(), record, happened });
         if self.changed.last() != Some(&key) {
             self.changed.push(key);
         }
     }
 
-    fn forget_recent(&mut self, now: Instant) {
-        let old = |recent: &Recent| recent.at + RECENT <= now;
-        while self.recent.len() > MOST_RECENT || self.recent.front().is_some_and(old) {
-            self.recent.pop_front();
-        }
-    }
-
     /// The changes of the last 3 min, the oldest first; at most 10 000.
     pub fn recent(&mut self, now: Instant) -> impl Iterator<Item = &Recent> {
-        self.forget_recent(now);
-        self.recent.iter()
+        self.changes.forget(now);
+        self.changes.iter()
     }
 
     /// Forgets services that have been empty for long; with `now_or_never` the one that is empty longest in any case.

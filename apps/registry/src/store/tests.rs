@@ -326,6 +326,25 @@ fn overrides_are_limited_in_number_and_size() {
     assert!(registry_error::is_too_many_overrides(&error), "{error:?}");
 }
 
+#[test]
+fn changes_are_recent_for_three_minutes_and_at_most_ten_thousand() {
+    let mut f = Fixture::new();
+    f.up("s", "a");
+    f.up("s", "a");
+    f.store.set_override(&key("s"), "a", &weight(7), f.now).unwrap();
+    f.down("s", "a");
+    let recent = |f: &mut Fixture| -> Vec<_> { f.store.recent(f.now).map(|r| r.happened).collect() };
+    assert_eq!(recent(&mut f), [Happened::Added, Happened::Modified, Happened::Removed]);
+    f.now += 179 * SEC;
+    f.up("s", "b");
+    f.now += SEC;
+    assert_eq!(recent(&mut f), [Happened::Added]);
+    for n in 0..10_001 {
+        f.register(asked("s", "b", &n.to_string())).unwrap();
+    }
+    assert_eq!(recent(&mut f), [Happened::Modified; 10_000]);
+}
+
 /// What somebody knows who only ever sees news.
 #[derive(Default)]
 struct Replica {

@@ -3,6 +3,7 @@
 //! Every answer is JSON with HTTP's 200; whether it went well is in its `code`.
 
 mod model;
+mod poll;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,10 +24,6 @@ use model::{HOLDER, Instance, Instances, Seen};
 
 /// The lease of who registers by this protocol: three of the renewals that its clients send every 30 s.
 const TTL: Duration = Duration::from_secs(90);
-/// How long a poll parks.
-const PARK: Duration = Duration::from_secs(30);
-/// How long before its deadline a poll answers, so that the answer arrives.
-const MARGIN: Duration = Duration::from_millis(500);
 /// The most bytes of a form. An instance of the largest size fits, percent-encoded.
 const MAX_FORM: usize = 128 * 1024;
 /// The service by which clients of this protocol find the registry's nodes.
@@ -142,8 +139,8 @@ async fn run(shared: &Arc<Shared>, method: Method, scope: &Scope, request: Reque
         Method::Set => set(shared, &params),
         Method::Fetch => fetch(shared, &params, &host),
         Method::Fetchs => fetchs(shared, &params, &host),
-        Method::Poll => poll(shared, &params, &host, scope).await,
-        Method::Polls => polls(shared, &params, &host, scope).await,
+        Method::Poll => poll::poll(shared, &params, &host, scope).await,
+        Method::Polls => poll::polls(shared, &params, &host, scope).await,
         Method::Nodes => Ok(Said::Data(json!([{"addr": host, "status": 0, "zone": ""}]))),
     }
 }
@@ -332,82 +329,6 @@ fn keys(shared: &Shared, params: &Params) -> Result<Vec<ServiceKey>> {
         return Err(invalid(format!("{} services at a time; ask for up to {most}", keys.len())));
     }
     Ok(keys)
-}
-
-async fn poll(shared: &Arc<Shared>, params: &Params, host: &str, scope: &Scope) -> Result<Said> {
-    let key = key(params, params.required("appid")?)?;
-    params.required("hostname")?;
-    let known: u64 = params.number("latest_timestamp")?;
-    let asked = Asked { zone: params.text("zone"), status: 1, host };
-    asked.get(shared, &key)?;
-    let news = || {
-        let found = asked.look(shared, &key).filter(Instances::has_any)?;
-        (found.latest_timestamp != known).then(|| value(&found))
-    };
-    match park(shared, vec![key.clone()], scope, news).await? {
-        Some(found) => Ok(Said::Data(found?)),
-        None => Ok(Said::NotModified),
-    }
-}
-
-async fn polls(shared: &Arc<Shared>, params: &Params, host: &str, scope: &Scope) -> Result<Said> {
-    let keys = keys(shared, params)?;
-    params.required("hostname")?;
-    let known: Vec<u64> = params.numbers("latest_timestamp")?;
-    if !known.is_empty() && known.len() != keys.len() {
-        return Err(invalid(format!(
-            "there are {} of `appid` and {} of `latest_timestamp`; give one for each, or none",
-            keys.len(),
-            known.len()
-        )));
-    }
-    let asked = Asked { zone: params.text("zone"), status: 1, host };
-    // Clients of this protocol pass over a list without instances, its timestamp included: told of one, they would ask
-    // again at once, for ever. So a service is told of when it has some.
-    let look = || keys.iter().map(|key| (key, asked.look(shared, key).filter(Instances::has_any)));
-    let news = || {
-        let known = known.iter().copied().chain(std::iter::repeat(0));
-        let (mut found, mut missing) = (BTreeMap::new(), Vec::new());
-        for ((key, now), known) in look().zip(known) {
-            match now {
-                Some(now) if now.latest_timestamp != known => _ = found.insert(key.service(), now),
-                Some(_) => {}
-                None => missing.push(key.service().to_owned()),
-            }
-        }
-        (!found.is_empty()).then(|| value(&found).map(|found| Said::Some(found, missing)))
-    };
-    park(shared, keys.clone(), scope, news).await?.unwrap_or(Ok(Said::NotModified))
-}
-
-/// Waits for news of these services, for as long as a poll parks.
-async fn park<T>(
-    shared: &Arc<Shared>,
-    mut keys: Vec<ServiceKey>,
-    scope: &Scope,
-    news: impl Fn() -> Option<T>,
-) -> Result<Option<T>> {
-    if let Some(news) = news() {
-        return Ok(Some(news));
-    }
-    keys.sort();
-    keys.dedup();
-    let watching = shared.fanout.watch(keys)?;
-    let wait = scope.cx.remaining().map_or(PARK, |left| PARK.min(left.saturating_sub(MARGIN)));
-    let change = async {
-        loop {
-            if watching.take().is_none() {
-                watching.news().await;
-            } else if let Some(news) = news() {
-                return news;
-            }
-        }
-    };
-    tokio::select! {
-        biased;
-        error = shared.closed() => Err(error),
-        change = tokio::time::timeout(wait, change) => Ok(change.ok()),
-    }
 }
 
 fn value(of: &impl Serialize) -> Result<Value> {
