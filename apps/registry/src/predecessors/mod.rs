@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use crate::node::Shared;
 
 /// What an instance says that only the protocol it was registered with has a place for is kept in its metadata, as JSON,
-/// under names with this prefix, and is told in that protocol alone.
+/// under names with this prefix. The other protocols here leave it out.
 const RESERVED: &str = "bowline.";
 /// Where Eureka's own fields are kept.
 const EUREKA: &str = "bowline.eureka";

@@ -204,8 +204,8 @@ fn cancel(shared: &Shared, params: &Params) -> Result<Said> {
     })
 }
 
-/// Sets status and metadata of instances, all or none. They become overrides: what an instance registers later does not
-/// undo them.
+/// Sets status and metadata of instances; of none, if one is not there or something is malformed. They become overrides:
+/// what an instance registers later does not undo them.
 fn set(shared: &Shared, params: &Params) -> Result<Said> {
     let key = key(params, params.required("appid")?)?;
     let zone = params.required("zone")?;
