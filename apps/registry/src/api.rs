@@ -6,15 +6,16 @@ use std::time::Duration;
 use bowline_core::{Context, Result};
 use bowline_registry_bowline::api::bowline::registry::v1::registry;
 use bowline_registry_bowline::api::bowline::registry::v1::{
-    DeregisterRequest, DeregisterResponse, GetServiceRequest, GetServiceResponse, KeepAliveRequest,
-    KeepAliveResponse, ListServicesRequest, ListServicesResponse, RegisterRequest, RegisterResponse,
-    RenewRequest, RenewResponse, WatchRequest, WatchResponse, registry_error,
+    ClearOverrideRequest, ClearOverrideResponse, DeregisterRequest, DeregisterResponse, GetServiceRequest,
+    GetServiceResponse, KeepAliveRequest, KeepAliveResponse, ListServicesRequest, ListServicesResponse,
+    RegisterRequest, RegisterResponse, RenewRequest, RenewResponse, SetOverrideRequest, SetOverrideResponse,
+    WatchRequest, WatchResponse, registry_error,
 };
 use bowline_registry_bowline::names::canonical;
 use bowline_rpc::Streaming;
 
 use crate::node::Shared;
-use crate::store::{News, Record, Registering, ServiceKey, check_id, check_scope};
+use crate::store::{News, Parts, Record, Registering, ServiceKey, check_id, check_scope};
 use crate::{watch, wire};
 
 /// How long before its deadline a long poll answers, so that the answer arrives.
@@ -104,6 +105,33 @@ impl registry::Service for Api {
         let holder = holder(&req.holder)?;
         let removed = self.0.change(|store, now| store.deregister(&key, &req.instance_id, holder, now));
         Ok(DeregisterResponse { removed, ..Default::default() })
+    }
+
+    async fn set_override(&self, _cx: &Context, req: SetOverrideRequest) -> Result<SetOverrideResponse> {
+        let key = ServiceKey::new(&req.namespace, &req.env, &req.service)?;
+        check_id(&req.instance_id)?;
+        let changes = req.changes.into_option().ok_or_else(|| invalid("there are no `changes` to set"))?;
+        let changes = wire::changes(changes)?;
+        let set = self.0.change(|store, now| store.set_override(&key, &req.instance_id, &changes, now))?;
+        tracing::info!(service = %key, instance = req.instance_id, overridden = ?set, "an instance was overridden");
+        Ok(SetOverrideResponse { overridden: wire::overridden(&set).into(), ..Default::default() })
+    }
+
+    async fn clear_override(
+        &self,
+        _cx: &Context,
+        req: ClearOverrideRequest,
+    ) -> Result<ClearOverrideResponse> {
+        let key = ServiceKey::new(&req.namespace, &req.env, &req.service)?;
+        check_id(&req.instance_id)?;
+        let named = Parts { status: req.status, weight: req.weight, metadata: req.metadata };
+        let none = Parts { status: false, weight: false, metadata: false };
+        let parts = if named == none { Parts::ALL } else { named };
+        let cleared = self.0.change(|store, now| store.clear_override(&key, &req.instance_id, parts, now));
+        if cleared {
+            tracing::info!(service = %key, instance = req.instance_id, ?parts, "an override was taken back");
+        }
+        Ok(ClearOverrideResponse { cleared, ..Default::default() })
     }
 
     async fn watch(&self, _cx: &Context, req: WatchRequest) -> Result<Streaming<WatchResponse>> {

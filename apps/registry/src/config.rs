@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bowline_core::{Error, Result};
+use bowline_registry_bowline::names::is_label;
 use serde::{Deserialize, Serialize};
 
 /// Settings of a [`Node`](crate::Node). Every one has a default.
@@ -45,6 +46,11 @@ pub struct Config {
     /// than a request lives.
     #[serde(with = "bowline_config::duration")]
     pub refuse_late: Duration,
+    /// How long an override is kept for an instance that is gone. 1 h, as in Eureka.
+    #[serde(with = "bowline_config::duration")]
+    pub keep_overrides: Duration,
+    /// The environment that Eureka's clients, whose protocol knows none, see and register in. Empty for `default`.
+    pub eureka_env: String,
 }
 
 impl Default for Config {
@@ -61,6 +67,8 @@ impl Default for Config {
             settle: Duration::from_secs(30),
             forget_after: Duration::from_secs(600),
             refuse_late: Duration::from_secs(120),
+            keep_overrides: Duration::from_secs(3600),
+            eureka_env: String::new(),
         }
     }
 }
@@ -90,6 +98,8 @@ pub struct Limits {
     pub leases_per_renewal: usize,
     /// Changes of a service that are kept, so that who comes back later gets those and not the whole list. 1 024.
     pub changes_kept: usize,
+    /// Instances with an override, those that are gone included. 20 000.
+    pub overrides: usize,
 }
 
 impl Default for Limits {
@@ -105,6 +115,7 @@ impl Default for Limits {
             services_per_watch: 1_000,
             leases_per_renewal: 10_000,
             changes_kept: 1_024,
+            overrides: 20_000,
         }
     }
 }
@@ -124,6 +135,9 @@ impl Config {
         }
         if self.heartbeat.is_zero() {
             return wrong("`heartbeat` is 0; use 10s");
+        }
+        if !is_label(&self.eureka_env) {
+            return wrong("`eureka_env` is no environment; use up to 63 of a-z, A-Z, 0-9, `-` and `_`");
         }
         let limits = &self.limits;
         for (name, limit) in [

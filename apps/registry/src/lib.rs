@@ -12,6 +12,7 @@ mod dns;
 mod fanout;
 mod node;
 mod pace;
+mod predecessors;
 mod process;
 pub mod store;
 mod watch;

@@ -2,17 +2,19 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bowline_core::{Clock, Context, Error, Instant, Result, Rng, SystemClock, SystemRng};
 use bowline_registry_bowline::api::bowline::registry::v1::registry;
 use bowline_rpc::ServiceDef;
+use bowline_server::Fallback;
 use tokio::sync::{Notify, watch};
 
 use crate::Config;
 use crate::api::Api;
 use crate::fanout::Fanout;
 use crate::pace::Pace;
+use crate::predecessors::Predecessors;
 use crate::store::{Counts, List, News, ServiceKey, Store};
 
 /// How many leases run out at a time before others get to the store again.
@@ -40,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) fanout: Arc<Fanout>,
     clock: Arc<dyn Clock>,
     started: Instant,
+    started_at: SystemTime,
     store: Mutex<Store>,
     pace: Mutex<Pace>,
     /// A lease may run out earlier than was thought.
@@ -55,6 +58,8 @@ pub struct Stats {
     pub services: usize,
     /// Instances.
     pub instances: usize,
+    /// Instances with an override, those that are gone included.
+    pub overrides: usize,
     /// Watch streams and long polls.
     pub watchers: usize,
 }
@@ -81,6 +86,7 @@ impl Node {
             fanout: Arc::new(Fanout::new(config.limits.watchers)),
             started: clock.now(),
             pace: Mutex::new(Pace::new(config.coalesce, config.coalesce_in_storm, clock.now())),
+            started_at: clock.wall(),
             store: Mutex::new(Store::new(config.clone(), epoch)),
             sooner: Notify::new(),
             closed: watch::Sender::new(false),
@@ -92,6 +98,12 @@ impl Node {
     /// The service to mount.
     pub fn service_def(&self) -> ServiceDef {
         registry::server(Api::new(Arc::clone(&self.0)))
+    }
+
+    /// Answers in the protocols of the registries before this one: bilibili discovery under `/discovery/`, Eureka under
+    /// `/eureka/`. Set it as the server's fallback.
+    pub fn predecessors(&self) -> impl Fallback {
+        Predecessors::new(Arc::clone(&self.0))
     }
 
     /// Lets leases run out, until `cx` is done.
@@ -124,8 +136,8 @@ impl Node {
 
     /// What it holds now.
     pub fn stats(&self) -> Stats {
-        let Counts { services, instances } = self.0.store().counts();
-        Stats { services, instances, watchers: self.0.fanout.len() }
+        let Counts { services, instances, overrides } = self.0.store().counts();
+        Stats { services, instances, overrides, watchers: self.0.fanout.len() }
     }
 }
 
@@ -146,6 +158,15 @@ fn epoch(clock: &dyn Clock, rng: &dyn Rng) -> u64 {
 impl Shared {
     pub(crate) fn now(&self) -> Instant {
         self.clock.now()
+    }
+
+    /// A time as others write it, since 1970. Told by the monotonic clock, so that it grows for the life of the node.
+    pub(crate) fn unix_time(&self, at: Instant) -> Duration {
+        let started = self.started_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        match at.checked_duration_since(self.started) {
+            Some(since) => started + since,
+            None => started.saturating_sub(self.started - at),
+        }
     }
 
     /// Whether it started so lately that not everybody may have come back.

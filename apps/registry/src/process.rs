@@ -28,7 +28,7 @@ pub async fn run(boot: Boot) -> Result<()> {
     let config: ProcessConfig = boot.config()?;
     let service = boot.service(&config.service, &config)?;
     let node = Node::new(config.registry.clone())?;
-    let server = service.server()?.mount(node.service_def());
+    let server = service.server()?.mount(node.service_def()).fallback(node.predecessors());
     let leases = node.clone();
     let mut app = service.serve(server).version(env!("CARGO_PKG_VERSION"));
     if let Some(dns) = config.dns {

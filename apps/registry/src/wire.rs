@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bowline_core::Result;
+use bowline_registry_bowline::api::bowline::registry::v1 as wire;
 use bowline_registry_bowline::api::bowline::registry::v1::watch_response::Event;
 use bowline_registry_bowline::api::bowline::registry::v1::{
     Delta, Entry, GetServiceResponse, Removal, RemovalReason, ServiceSummary, SnapshotPart, Synced,
@@ -11,13 +12,45 @@ use bowline_registry_bowline::api::bowline::registry::v1::{
 };
 use bowline_rpc::codegen::buffa_types::google::protobuf;
 
-use crate::store::{Changes, List, Record, Summary};
+use crate::store::{Changes, List, Override, Record, Summary};
 
 /// The most bytes of entries in one message, about: a quarter of the limit that gRPC's implementations share.
 const PART_BYTES: usize = 1024 * 1024;
 
 fn entry(record: &Record) -> Entry {
-    Entry { instance: record.instance().clone().into(), hash: record.hash(), ..Default::default() }
+    Entry {
+        instance: record.instance().clone().into(),
+        hash: record.hash(),
+        overridden: record.overridden().map(|o| overridden(o)).into(),
+        ..Default::default()
+    }
+}
+
+/// An override as it is sent.
+pub(crate) fn overridden(of: &Override) -> wire::Override {
+    wire::Override {
+        status: of.status.unwrap_or_default().into(),
+        weight: of.weight,
+        metadata: of.metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+        sequence: of.sequence,
+        ..Default::default()
+    }
+}
+
+/// An override as it was sent.
+///
+/// # Errors
+/// `INVALID_REQUEST` for a status this node does not know.
+pub(crate) fn changes(sent: wire::Override) -> Result<Override> {
+    let status = sent.status.as_known().ok_or_else(|| {
+        registry_error::invalid_request().with_message("the override's status is unknown to this node")
+    })?;
+    Ok(Override {
+        status: Some(status).filter(|s| *s != wire::InstanceStatus::INSTANCE_STATUS_UNSPECIFIED),
+        weight: sent.weight,
+        metadata: sent.metadata.into_iter().collect(),
+        sequence: 0,
+    })
 }
 
 fn removals<'a>(removed: impl IntoIterator<Item = &'a (Arc<str>, RemovalReason)>) -> Vec<Removal> {

@@ -74,6 +74,47 @@ async fn an_instance_lives_by_http_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_operator_overrides_by_http_what_an_instance_registers() {
+    let running = Running::start(Config::default());
+    let link = Link::to(&running);
+    let (client, cx) = (link.raw(), Context::background());
+    let set = format!("{INSTANCES}/a:setOverride");
+    let changes = json!({"changes": {"status": "INSTANCE_STATUS_OUT_OF_SERVICE", "weight": 7}});
+    let (status, body) = http(&running, "POST", &set, changes.clone()).await;
+    assert_eq!((status, &body["reason"]), (404, &json!("INSTANCE_NOT_FOUND")), "{body}");
+    client.register(&cx, registering("a", "1")).await.unwrap();
+    let before = get(&running, "").await;
+    let mut stream = watch(&link, 0, 0).await;
+    let mut told = Told::default();
+    told.until_revision(&mut stream, revision(&running).await).await;
+
+    let (status, body) = http(&running, "POST", &set, changes).await;
+    assert_eq!((status, &body["overridden"]["weight"]), (200, &json!(7)), "{body}");
+    client.register(&cx, registering("a", "2")).await.unwrap();
+    let list = get(&running, "").await;
+    let entry = &list["entries"][0];
+    assert_eq!(entry["instance"]["status"], json!("INSTANCE_STATUS_OUT_OF_SERVICE"));
+    assert_eq!((&entry["instance"]["weight"], &entry["instance"]["version"]), (&json!(7), &json!("2")));
+    assert_eq!(entry["overridden"]["status"], json!("INSTANCE_STATUS_OUT_OF_SERVICE"));
+    assert!(entry["overridden"]["sequence"].as_str().unwrap().parse::<u64>().unwrap() > 0);
+    told.until_revision(&mut stream, revision(&running).await).await;
+    assert_eq!(told.entries["a"].instance.weight, Some(7));
+
+    let clear = format!("{INSTANCES}/a:clearOverride");
+    let (status, body) = http(&running, "POST", &clear, json!({"status": true})).await;
+    assert_eq!((status, body), (200, json!({"cleared": true})));
+    let entry = get(&running, "").await["entries"][0].clone();
+    assert_eq!((&entry["instance"]["status"], &entry["instance"]["weight"]), (&Value::Null, &json!(7)));
+    http(&running, "POST", &clear, json!({})).await;
+    let (_, body) = http(&running, "POST", &clear, json!({})).await;
+    assert_eq!(body, json!({}), "there was nothing left");
+    client.register(&cx, registering("a", "1")).await.unwrap();
+    assert_eq!(get(&running, "").await["digest"], before["digest"]);
+    let (status, body) = http(&running, "POST", &set, json!({"changes": {}})).await;
+    assert_eq!((status, &body["reason"]), (400, &json!("INVALID_REQUEST")), "{body}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_long_poll_parks_until_there_is_a_change_or_the_wait_is_over() {
     let running = Running::start(Config::default());
     let client = Link::to(&running).raw();
@@ -361,6 +402,16 @@ fn every_method_is_known_by_its_operation() {
     let running = bowline_registry::Node::new(Config::default()).unwrap();
     let names: Vec<_> = running.service_def().methods().map(|m| m.operation()).collect();
     let methods: Vec<_> = names.iter().map(Operation::method).collect();
-    let expected = ["Register", "KeepAlive", "Renew", "Deregister", "Watch", "GetService", "ListServices"];
+    let expected = [
+        "Register",
+        "KeepAlive",
+        "Renew",
+        "Deregister",
+        "SetOverride",
+        "ClearOverride",
+        "Watch",
+        "GetService",
+        "ListServices",
+    ];
     assert_eq!(methods, expected);
 }

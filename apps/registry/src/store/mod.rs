@@ -8,6 +8,8 @@
 mod cancelled;
 mod key;
 mod leases;
+mod overrides;
+mod recent;
 mod record;
 mod service;
 #[cfg(test)]
@@ -22,13 +24,17 @@ use bowline_registry_bowline::api::bowline::registry::v1::{RemovalReason, regist
 
 pub use key::ServiceKey;
 pub(crate) use key::{instance_id as check_id, scope as check_scope};
+pub use overrides::{Override, Parts};
+pub use recent::{Happened, Recent};
 pub use record::Record;
 pub use service::{Changes, List, News};
 
 use crate::Config;
 use cancelled::Cancelled;
 use leases::Leases;
-use service::{Registration, Service};
+use overrides::Overrides;
+use recent::RecentChanges;
+use service::{Registration, Service, served};
 
 /// A registration that is asked for.
 #[derive(Debug)]
@@ -56,6 +62,27 @@ pub struct Granted {
     pub ttl: Duration,
 }
 
+/// An instance and its lease.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    /// As it was registered.
+    pub registered: Arc<Record>,
+    /// As it is served: with what an operator set.
+    pub record: Arc<Record>,
+    /// Who registered it.
+    pub holder: Arc<str>,
+    /// What orders the words of its holder.
+    pub sequence: u64,
+    /// When it came.
+    pub since: Instant,
+    /// When its content changed last.
+    pub updated: Instant,
+    /// When it was renewed last.
+    pub renewed: Instant,
+    /// How long it lives without being renewed.
+    pub ttl: Duration,
+}
+
 /// One service in a list of names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
@@ -76,6 +103,8 @@ pub struct Counts {
     pub services: usize,
     /// Instances.
     pub instances: usize,
+    /// Instances with an override, those that are gone included.
+    pub overrides: usize,
 }
 
 /// Who is registered, for how long, and what changed of late.
@@ -85,12 +114,15 @@ pub struct Store {
     services: BTreeMap<ServiceKey, Service>,
     leases: Leases,
     cancelled: Cancelled,
+    overrides: Overrides,
     /// Counts every change. No service's revision is larger.
     revision: u64,
     /// Services in the order in which they became empty; those that are not any more are skipped.
     emptied: VecDeque<(Instant, ServiceKey)>,
     /// Whose revision changed since [`Store::take_changed`].
     changed: Vec<ServiceKey>,
+    /// The changes of late, the oldest first.
+    changes: RecentChanges,
 }
 
 impl Store {
@@ -100,17 +132,20 @@ impl Store {
             services: BTreeMap::new(),
             leases: Leases::new(seed),
             cancelled: Cancelled::new(config.refuse_late),
+            overrides: Overrides::new(seed >> 16, config.keep_overrides),
             // Positive, and small enough to be exact in JSON readers that have floating point numbers only.
             revision: (seed >> 16) + 1,
             emptied: VecDeque::new(),
             changed: Vec::new(),
+            changes: RecentChanges::default(),
             config,
         }
     }
 
     /// How much there is.
     pub fn counts(&self) -> Counts {
-        Counts { services: self.services.len(), instances: self.leases.len() }
+        let overrides = self.overrides.len();
+        Counts { services: self.services.len(), instances: self.leases.len(), overrides }
     }
 
     /// How many changes there have been, counted from some number.
@@ -146,6 +181,7 @@ impl Store {
             self.remove(&key, record.id(), RemovalReason::REMOVAL_REASON_EXPIRED, now);
         }
         let existing = self.services.get(&key).and_then(|s| s.instances.get(record.id()));
+        let happened = if existing.is_some() { Happened::Modified } else { Happened::Added };
         let lease = match existing {
             Some(own) if own.holder == holder => {
                 let lease = own.lease;
@@ -176,9 +212,13 @@ impl Store {
             }
         };
         let (revision, log_limit) = (self.revision, self.config.limits.changes_kept);
+        let registered = record;
+        let record = served(&registered, self.overrides.come(&key, registered.id(), now));
         let service = self.services.entry(key.clone()).or_insert_with(|| Service::new(revision, log_limit));
-        if service.insert(Registration { record, lease, holder, sequence }) {
-            self.note(key);
+        let (since, updated) = (now, now);
+        let served = Arc::clone(&record);
+        if service.insert(Registration { registered, record, lease, holder, sequence, since, updated }) {
+            self.note(key, served, happened, now);
         }
         Ok(Granted { lease, ttl })
     }
@@ -269,6 +309,8 @@ impl Store {
             self.remove(&lease.key, &lease.id, RemovalReason::REMOVAL_REASON_EXPIRED, now);
             expired += 1;
         }
+        self.overrides.forget(now);
+        self.changes.forget(now);
         self.forget(now, false);
         expired
     }
@@ -285,15 +327,66 @@ impl Store {
             self.emptied.push_back((now, key.clone()));
         }
         self.leases.end(registration.lease);
-        self.note(key.clone());
+        self.overrides.go(key, registration.record.id(), now);
+        self.note(key.clone(), registration.record, Happened::Removed, now);
         true
     }
 
-    fn note(&mut self, key: ServiceKey) {
+    /// Sets what an operator wants of an instance: on top of what is set already. Returns all that is set then.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` if that is nothing or too much, `INSTANCE_NOT_FOUND` if the instance is not there and has not been
+    /// of late with an override, `TOO_MANY_OVERRIDES`.
+    pub fn set_override(
+        &mut self,
+        key: &ServiceKey,
+        id: &str,
+        changes: &Override,
+        now: Instant,
+    ) -> Result<Arc<Override>> {
+        if changes.is_empty() {
+            let message = "the override is empty; set a status, a weight or metadata";
+            return Err(registry_error::invalid_request().with_message(message));
+        }
+        let is_there = self.lease_of(key, id).and_then(|lease| self.leases.get(lease));
+        if is_there.is_none_or(|l| l.deadline <= now) && self.overrides.get(key, id, now).is_none() {
+            let message =
+                format!("there is no instance `{id}` of {key}; it can be overridden once it is registered");
+            return Err(registry_error::instance_not_found().with_message(message));
+        }
+        let overridden = self.overrides.set(key, id, changes, &self.config.limits, now)?;
+        self.overrule(key, id, Some(Arc::clone(&overridden)), now);
+        Ok(overridden)
+    }
+
+    /// Takes back what an operator set of an instance. Returns whether there was something.
+    pub fn clear_override(&mut self, key: &ServiceKey, id: &str, parts: Parts, now: Instant) -> bool {
+        let Some(left) = self.overrides.clear(key, id, parts, now) else { return false };
+        self.overrule(key, id, left, now);
+        true
+    }
+
+    fn overrule(&mut self, key: &ServiceKey, id: &str, overridden: Option<Arc<Override>>, now: Instant) {
+        let Some(service) = self.services.get_mut(key) else { return };
+        if service.overrule(id, overridden, now)
+            && let Some(record) = service.instances.get(id).map(|r| Arc::clone(&r.record))
+        {
+            self.note(key.clone(), record, Happened::Modified, now);
+        }
+    }
+
+    fn note(&mut self, key: ServiceKey, record: Arc<Record>, happened: Happened, now: Instant) {
         self.revision += 1;
+        self.changes.add(Recent { at: now, key: key.clone(), record, happened });
         if self.changed.last() != Some(&key) {
             self.changed.push(key);
         }
+    }
+
+    /// The changes of the last 3 min, the oldest first; at most 10 000.
+    pub fn recent(&mut self, now: Instant) -> impl Iterator<Item = &Recent> {
+        self.changes.forget(now);
+        self.changes.iter()
     }
 
     /// Forgets services that have been empty for long; with `now_or_never` the one that is empty longest in any case.
@@ -323,6 +416,37 @@ impl Store {
             None if known == Some(0) => News::None,
             None => News::List(Arc::new(List::unknown())),
         }
+    }
+
+    /// A service's revision, and its instances with their leases, by id. 0 and none for a service nobody has heard of.
+    pub fn registered(&self, key: &ServiceKey) -> (u64, Vec<Registered>) {
+        let Some(service) = self.services.get(key) else { return (0, Vec::new()) };
+        (service.revision(), service.instances.values().filter_map(|r| self.with_lease(r)).collect())
+    }
+
+    /// Whether a service has instances.
+    pub fn has_instances(&self, key: &ServiceKey) -> bool {
+        self.services.get(key).is_some_and(|service| !service.instances.is_empty())
+    }
+
+    /// One instance with its lease.
+    pub fn instance(&self, key: &ServiceKey, id: &str) -> Option<Registered> {
+        self.with_lease(self.services.get(key)?.instances.get(id)?)
+    }
+
+    fn with_lease(&self, of: &Registration) -> Option<Registered> {
+        let lease = self.leases.get(of.lease)?;
+        Some(Registered {
+            registered: Arc::clone(&of.registered),
+            record: Arc::clone(&of.record),
+            holder: Arc::clone(&of.holder),
+            sequence: of.sequence,
+            since: of.since,
+            updated: of.updated,
+            // The deadline is always the last renewal and the ttl.
+            renewed: lease.deadline.checked_sub(lease.ttl).unwrap_or(of.since),
+            ttl: lease.ttl,
+        })
     }
 
     /// The services of a namespace and environment that have instances, by name.

@@ -7,7 +7,7 @@ use bowline_core::{Endpoint, Result, Tenant};
 use bowline_registry_bowline::api::bowline::registry::v1::{Instance, InstanceStatus, registry_error};
 use bowline_rpc::Message;
 
-use super::key;
+use super::{Override, key};
 use crate::Limits;
 
 /// An instance as the store keeps and shares it: immutable.
@@ -18,6 +18,7 @@ pub struct Record {
     instance: Instance,
     hash: u64,
     size: usize,
+    overridden: Option<Arc<Override>>,
 }
 
 impl Record {
@@ -32,7 +33,17 @@ impl Record {
         if size > limits.instance_bytes {
             return Err(invalid(&instance, &format!("has {size} bytes; at most {}", limits.instance_bytes)));
         }
-        Ok(Self { id: instance.id.as_str().into(), instance, hash, size })
+        Ok(Self { id: instance.id.as_str().into(), instance, hash, size, overridden: None })
+    }
+
+    /// The same instance as an operator wants it.
+    pub(super) fn with_override(&self, overridden: Arc<Override>) -> Self {
+        let mut instance = self.instance.clone();
+        overridden.apply(&mut instance);
+        let (hash, size) = fingerprint(&instance);
+        let mut sum = Fnv(hash);
+        let size = size + overridden.fingerprint(|part| sum.write(part));
+        Self { id: Arc::clone(&self.id), instance, hash: sum.finish(), size, overridden: Some(overridden) }
     }
 
     /// Names it within its service.
@@ -40,9 +51,14 @@ impl Record {
         &self.id
     }
 
-    /// The instance.
+    /// The instance, with what an operator set.
     pub fn instance(&self) -> &Instance {
         &self.instance
+    }
+
+    /// What an operator set, if anything.
+    pub fn overridden(&self) -> Option<&Arc<Override>> {
+        self.overridden.as_ref()
     }
 
     /// Stands for id and content.
@@ -64,7 +80,7 @@ impl Record {
 
 impl PartialEq for Record {
     fn eq(&self, other: &Self) -> bool {
-        self.hash == other.hash && self.instance == other.instance
+        self.hash == other.hash && self.instance == other.instance && self.overridden == other.overridden
     }
 }
 

@@ -6,15 +6,30 @@ use std::sync::Arc;
 use bowline_core::Instant;
 use bowline_registry_bowline::api::bowline::registry::v1::{Emptiness, RemovalReason};
 
-use super::Record;
+use super::{Override, Record};
 
 /// What a holder registered.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Registration {
+    /// As it was registered.
+    pub(super) registered: Arc<Record>,
+    /// As it is served: with what an operator set.
     pub(super) record: Arc<Record>,
     pub(super) lease: u64,
     pub(super) holder: Arc<str>,
     pub(super) sequence: u64,
+    /// When it came.
+    pub(super) since: Instant,
+    /// When its content changed last.
+    pub(super) updated: Instant,
+}
+
+/// What is served of what was registered.
+pub(super) fn served(registered: &Arc<Record>, overridden: Option<Arc<Override>>) -> Arc<Record> {
+    match overridden {
+        Some(overridden) => Arc::new(registered.with_override(overridden)),
+        None => Arc::clone(registered),
+    }
 }
 
 /// The whole list of a service at one revision. Shared by all who ask at that revision.
@@ -110,21 +125,33 @@ impl Service {
     }
 
     /// Puts a registration in. Returns whether its content is news.
-    pub(super) fn insert(&mut self, registration: Registration) -> bool {
+    pub(super) fn insert(&mut self, mut registration: Registration) -> bool {
         let (record, id) = (Arc::clone(&registration.record), Arc::clone(registration.record.id()));
-        let before = self.instances.insert(id, registration).map(|r| r.record);
-        if let Some(before) = &before {
-            if *before == record {
+        let before = self.instances.get(&id).map(|b| (Arc::clone(&b.record), b.since, b.updated));
+        if let Some((before, since, updated)) = before {
+            registration.since = since;
+            if before == record {
+                registration.updated = updated;
+                self.instances.insert(id, registration);
                 return false;
             }
-            self.forget(before);
+            self.forget(&before);
         }
+        self.instances.insert(id, registration);
         self.digest = self.digest.wrapping_add(record.hash());
         self.up += usize::from(record.is_up());
         self.empty = Emptiness::EMPTINESS_UNSPECIFIED;
         self.empty_since = None;
         self.changed(Change { id: Arc::clone(record.id()), removed: None });
         true
+    }
+
+    /// Serves an instance with this override from now on. Returns whether that is news.
+    pub(super) fn overrule(&mut self, id: &str, overridden: Option<Arc<Override>>, now: Instant) -> bool {
+        let Some(before) = self.instances.get(id) else { return false };
+        let record = served(&before.registered, overridden);
+        let changed = Registration { record, updated: now, ..before.clone() };
+        self.insert(changed)
     }
 
     /// Takes a registration out.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bowline_registry_bowline::api::bowline::registry::v1::{Emptiness, Instance};
+use bowline_registry_bowline::api::bowline::registry::v1::{Emptiness, Instance, InstanceStatus};
 use proptest::prelude::*;
 
 use super::*;
@@ -241,6 +241,110 @@ fn services_are_listed_per_namespace_and_environment() {
     assert!(f.store.services("default", "pro").is_empty());
 }
 
+fn weight(weight: u32) -> Override {
+    Override { weight: Some(weight), ..Override::default() }
+}
+
+#[test]
+fn an_override_survives_new_registrations_new_holders_and_the_end_of_the_lease() {
+    let mut f = Fixture::new();
+    f.up("s", "a");
+    let (digest, revision) = (f.list("s").digest, f.list("s").revision);
+    let first = f.store.set_override(&key("s"), "a", &weight(7), f.now).unwrap();
+    assert_eq!(f.store.set_override(&key("s"), "a", &weight(7), f.now).unwrap(), first, "twice is once");
+    assert_ne!(f.list("s").digest, digest);
+    assert_eq!(f.list("s").revision, revision + 1);
+    let seen = |f: &mut Fixture| f.list("s").records[0].instance().weight;
+    f.register(asked("s", "a", "2")).unwrap();
+    assert_eq!(seen(&mut f), Some(7));
+    f.register(Registering { holder: "other".into(), ..asked("s", "a", "3") }).unwrap();
+    assert_eq!(seen(&mut f), Some(7));
+    assert_eq!(f.pass(10 * SEC), 1);
+    f.store.set_override(&key("s"), "a", &weight(8), f.now).unwrap();
+    f.up("s", "a");
+    assert_eq!(seen(&mut f), Some(8));
+    assert!(f.list("s").records[0].overridden().unwrap().sequence > first.sequence);
+    f.pass(10 * SEC);
+    f.pass(Config::default().keep_overrides);
+    assert_eq!(f.store.counts().overrides, 0);
+    let error = f.store.set_override(&key("s"), "a", &weight(8), f.now).unwrap_err();
+    assert!(registry_error::is_instance_not_found(&error), "{error:?}");
+    f.up("s", "a");
+    assert_eq!((seen(&mut f), f.list("s").digest), (None, digest));
+}
+
+#[test]
+fn an_override_that_is_taken_back_leaves_what_was_registered() {
+    let mut f = Fixture::new();
+    f.up("s", "a");
+    let digest = f.list("s").digest;
+    let metadata = [("k".to_owned(), "v".to_owned())].into();
+    let out = Some(InstanceStatus::INSTANCE_STATUS_OUT_OF_SERVICE);
+    let change = Override { status: out, metadata, ..weight(7) };
+    f.store.set_override(&key("s"), "a", &change, f.now).unwrap();
+    assert_eq!((f.list("s").records[0].is_up(), f.store.services("default", "default")[0].up), (false, 0));
+    assert!(f.store.clear_override(&key("s"), "a", Parts::STATUS, f.now));
+    assert!(!f.store.clear_override(&key("s"), "a", Parts::STATUS, f.now));
+    let record = Arc::clone(&f.list("s").records[0]);
+    assert_eq!((record.is_up(), record.instance().metadata["k"].as_str()), (true, "v"));
+    assert!(f.store.clear_override(&key("s"), "a", Parts::ALL, f.now));
+    assert_eq!((f.list("s").digest, f.store.counts().overrides), (digest, 0));
+    assert!(f.list("s").records[0].overridden().is_none());
+}
+
+#[test]
+fn no_override_gives_traffic_to_who_is_still_starting() {
+    let mut f = Fixture::new();
+    let starting = |id: &str, status: InstanceStatus| {
+        let instance = Instance { id: id.into(), status: status.into(), ..Default::default() };
+        Arc::new(Record::new(instance, &crate::Limits::default()).unwrap())
+    };
+    let up = Override { status: Some(InstanceStatus::INSTANCE_STATUS_UP), ..Override::default() };
+    for (status, expected) in [
+        (InstanceStatus::INSTANCE_STATUS_STARTING, false),
+        (InstanceStatus::INSTANCE_STATUS_OUT_OF_SERVICE, true),
+    ] {
+        f.register(Registering { record: starting("a", status), ..asked("s", "a", "1") }).unwrap();
+        f.store.set_override(&key("s"), "a", &up, f.now).unwrap();
+        assert_eq!(f.list("s").records[0].is_up(), expected);
+    }
+}
+
+#[test]
+fn overrides_are_limited_in_number_and_size() {
+    let mut f = Fixture::with(|c| (c.limits.overrides, c.limits.metadata_entries) = (1, 2));
+    f.up("s", "a");
+    f.up("s", "b");
+    let entries = |n: usize| Override {
+        metadata: (0..n).map(|n| (format!("k{n}"), String::new())).collect(),
+        ..Override::default()
+    };
+    let error = f.store.set_override(&key("s"), "a", &entries(3), f.now).unwrap_err();
+    assert!(error.message().contains("3 entries of metadata; at most 2"), "{error}");
+    f.store.set_override(&key("s"), "a", &entries(2), f.now).unwrap();
+    let error = f.store.set_override(&key("s"), "b", &entries(1), f.now).unwrap_err();
+    assert!(registry_error::is_too_many_overrides(&error), "{error:?}");
+}
+
+#[test]
+fn changes_are_recent_for_three_minutes_and_at_most_ten_thousand() {
+    let mut f = Fixture::new();
+    f.up("s", "a");
+    f.up("s", "a");
+    f.store.set_override(&key("s"), "a", &weight(7), f.now).unwrap();
+    f.down("s", "a");
+    let recent = |f: &mut Fixture| -> Vec<_> { f.store.recent(f.now).map(|r| r.happened).collect() };
+    assert_eq!(recent(&mut f), [Happened::Added, Happened::Modified, Happened::Removed]);
+    f.now += 179 * SEC;
+    f.up("s", "b");
+    f.now += SEC;
+    assert_eq!(recent(&mut f), [Happened::Added]);
+    for n in 0..10_001 {
+        f.register(asked("s", "b", &n.to_string())).unwrap();
+    }
+    assert_eq!(recent(&mut f), [Happened::Modified; 10_000]);
+}
+
 /// What somebody knows who only ever sees news.
 #[derive(Default)]
 struct Replica {
@@ -277,6 +381,7 @@ impl Replica {
 enum Step {
     Register { service: u8, id: u8, version: u8, holder: u8 },
     Deregister { service: u8, id: u8, holder: u8 },
+    Override { service: u8, id: u8, weight: Option<u8> },
     Pass(u16),
     CatchUp(u8),
 }
@@ -289,19 +394,25 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         id,
         holder,
     });
-    let step = prop_oneof![4 => register, 2 => deregister, 2 => (0..9_u16).prop_map(Step::Pass), 2 => (0..3_u8).prop_map(Step::CatchUp)];
+    let overrides = (0..2_u8, 0..4_u8, proptest::option::of(0..3_u8))
+        .prop_map(|(service, id, weight)| Step::Override { service, id, weight });
+    let step = prop_oneof![4 => register, 2 => deregister, 2 => overrides, 2 => (0..9_u16).prop_map(Step::Pass), 2 => (0..3_u8).prop_map(Step::CatchUp)];
     proptest::collection::vec(step, 0..120)
 }
 
 /// An instance of the model: its version, its holder, when it runs out.
 type Modelled = (String, String, Instant);
 
+/// An override of the model: the weight, and since when its instance is gone.
+type Weighed = (u32, Option<Instant>);
+
 proptest! {
     /// A model that keeps everything in one map, and three replicas that look now and then, must agree with the store.
     #[test]
     fn after_any_steps_the_store_is_as_the_model_and_watchers_see_it(steps in steps()) {
-        let mut f = Fixture::with(|c| { c.limits.changes_kept = 5; c.refuse_late = Duration::ZERO; c.forget_after = 20 * SEC; });
+        let mut f = Fixture::with(|c| { c.limits.changes_kept = 5; c.refuse_late = Duration::ZERO; c.forget_after = 20 * SEC; c.keep_overrides = 15 * SEC; });
         let mut model: BTreeMap<(String, String), Modelled> = BTreeMap::new();
+        let mut weights: BTreeMap<(String, String), Weighed> = BTreeMap::new();
         let mut replicas: [[Replica; 2]; 3] = Default::default();
         let holder = |n: u8| if n == 2 { String::new() } else { format!("h{n}") };
         for step in steps {
@@ -310,7 +421,11 @@ proptest! {
                     let (service, id, version) = (service.to_string(), id.to_string(), version.to_string());
                     let asked = Registering { holder: holder(h).into(), ..asked(&service, &id, &version) };
                     f.register(asked).unwrap();
-                    model.insert((service, id), (version, holder(h), f.now + 10 * SEC));
+                    let name = (service, id);
+                    if let Some(weight) = weights.get_mut(&name) {
+                        weight.1 = None;
+                    }
+                    model.insert(name, (version, holder(h), f.now + 10 * SEC));
                 }
                 Step::Deregister { service, id, holder: h } => {
                     let (service, id, h) = (service.to_string(), id.to_string(), holder(h));
@@ -319,25 +434,43 @@ proptest! {
                     prop_assert_eq!(f.store.deregister(&key(&name.0), &name.1, &h, f.now), expected);
                     if expected {
                         model.remove(&name);
+                        weights.entry(name).and_modify(|w| w.1 = Some(f.now));
                     }
+                }
+                Step::Override { service, id, weight: Some(w) } => {
+                    let name = (service.to_string(), id.to_string());
+                    let expected = model.contains_key(&name) || weights.contains_key(&name);
+                    let set = f.store.set_override(&key(&name.0), &name.1, &weight(u32::from(w)), f.now);
+                    prop_assert_eq!(set.is_ok(), expected);
+                    if expected {
+                        weights.entry(name).or_insert((0, None)).0 = u32::from(w);
+                    }
+                }
+                Step::Override { service, id, weight: None } => {
+                    let name = (service.to_string(), id.to_string());
+                    let expected = weights.remove(&name).is_some();
+                    prop_assert_eq!(f.store.clear_override(&key(&name.0), &name.1, Parts::ALL, f.now), expected);
                 }
                 Step::Pass(secs) => {
                     let expired = f.pass(SEC * u32::from(secs));
                     let before = model.len();
-                    model.retain(|_, m| m.2 > f.now);
+                    for (name, _) in model.extract_if(.., |_, m| m.2 <= f.now) {
+                        weights.entry(name).and_modify(|w| w.1 = Some(f.now));
+                    }
+                    weights.retain(|_, w| w.1.is_none_or(|gone| gone + 15 * SEC > f.now));
                     prop_assert_eq!(expired, before - model.len());
                 }
                 Step::CatchUp(which) => for (n, replica) in replicas[usize::from(which)].iter_mut().enumerate() {
                     replica.catch_up(f.store.news(&key(&n.to_string()), replica.revision));
                 },
             }
-            prop_assert_eq!(f.store.counts().instances, model.len());
+            prop_assert_eq!((f.store.counts().instances, f.store.counts().overrides), (model.len(), weights.len()));
         }
         for replica in &mut replicas {
             for (n, replica) in replica.iter_mut().enumerate() {
                 replica.catch_up(f.store.news(&key(&n.to_string()), replica.revision));
-                let seen: Vec<_> = replica.records.values().map(|r| (r.id().to_string(), r.instance().version.clone())).collect();
-                let expected: Vec<_> = model.iter().filter(|((s, _), _)| *s == n.to_string()).map(|((_, id), m)| (id.clone(), m.0.clone())).collect();
+                let seen: Vec<_> = replica.records.values().map(|r| (r.id().to_string(), r.instance().version.clone(), r.instance().weight)).collect();
+                let expected: Vec<_> = model.iter().filter(|((s, _), _)| *s == n.to_string()).map(|(name, m)| (name.1.clone(), m.0.clone(), weights.get(name).map(|w| w.0))).collect();
                 prop_assert_eq!(seen, expected);
             }
         }
