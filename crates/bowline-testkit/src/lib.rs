@@ -22,9 +22,11 @@
 
 mod port;
 mod recipe;
+mod relay;
 mod server;
 
 pub use port::free_port;
+pub use relay::Relay;
 pub use server::Server;
 
 use bowline_core::Result;
