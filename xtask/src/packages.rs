@@ -12,7 +12,11 @@ pub(crate) struct Package {
 }
 
 /// What the tests use.
-pub(crate) const OF_TESTS: &[Package] = &[Package { name: "python3-pip", file: "/usr/bin/pip3" }];
+pub(crate) const OF_TESTS: &[Package] = &[
+    Package { name: "python3-pip", file: "/usr/bin/pip3" },
+    Package { name: "etcd-server", file: "/usr/bin/etcd" },
+    Package { name: "zookeeper", file: "/usr/share/java/zookeeper.jar" },
+];
 
 /// Installs what is missing where that is possible, and says how otherwise.
 pub(crate) fn install(needed: &[Package]) -> Result {

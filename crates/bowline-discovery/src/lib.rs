@@ -10,7 +10,7 @@
 //!
 //! Sources here: [`Memory`] (one process), [`Static`] (a fixed list), [`Dns`] (names, re-resolved by their time to live)
 //! and [`DiskSnapshots`], which wraps any other source and lets a process start while its registry is down. Adapters to
-//! registries are crates of their own, built on [`Hub`] and [`Publisher`].
+//! registries are crates of their own, built on [`Hub`], [`Publisher`] and [`Announcer`].
 //!
 //! ```
 //! use bowline_core::{Context, Endpoint, Instance};
@@ -29,11 +29,13 @@
 //! # }).unwrap();
 //! ```
 
+mod announcer;
 mod backoff;
 mod disk;
 mod dns;
 mod fixed;
 mod hub;
+pub mod kratos;
 mod memory;
 mod registrar;
 mod resolver;
@@ -41,6 +43,7 @@ mod snapshot;
 mod target;
 mod watcher;
 
+pub use announcer::{Announce, Announcer, AnnouncerOptions, Hold};
 pub use backoff::Backoff;
 pub use disk::{DiskOptions, DiskSnapshots};
 pub use dns::{Answer, Dns, Lookup, ServiceRecord, SystemLookup};

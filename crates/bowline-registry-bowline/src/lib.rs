@@ -10,6 +10,7 @@
 //! | it cannot be reached | the last list, stale since then | attempts go on for ever |
 //! | it is back | the list, live again | renewed, or made again if their leases ran out |
 //! | it restarted and knows nobody | the last list, stale, for a grace; who comes back meanwhile is live | made again at once |
+//! | it restarted, and nobody has come back within the grace | the last list, stale, until somebody does | |
 //! | it restarted and says that an instance went | the list without that one | |
 //! | it has just started, and nothing was known | nothing yet, for a grace | |
 //! | changes are lost on the way | the last list, until a new stream brought the whole list | |

@@ -199,6 +199,12 @@ impl View {
         }
         let mut entries = entries.peekable();
         if entries.peek().is_none() {
+            // Nobody removed those that were there and none ran out: this registry has never heard of them.
+            if self.empty == Emptiness::Unknown && !publisher.current().instances.is_empty() {
+                return publisher.fail(&Error::unavailable(
+                    "the registry has restarted and lists no instance; none of those it listed before has come back",
+                ));
+            }
             publisher.publish_empty(self.empty);
         } else {
             publisher.publish(entries.cloned());

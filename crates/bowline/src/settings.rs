@@ -137,11 +137,12 @@ pub struct AdminSettings {
     pub listen: String,
 }
 
-/// Bowline's registry.
+/// The registry: Bowline's, or another one whose adapter is built in by a feature of this crate.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RegistrySettings {
-    /// Its nodes: `http://HOST:PORT`, `static:///A:1,B:2` or `dns:///NAME:PORT`.
+    /// Its nodes: `http://HOST:PORT`, `static:///A:1,B:2` or `dns:///NAME:PORT` for Bowline's; with the feature `etcd`,
+    /// `etcd://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…][?prefix=/microservices&ttl=15s]`.
     pub target: String,
     /// Which namespace to register and look in.
     #[serde(default = "default_namespace")]
@@ -151,7 +152,7 @@ pub struct RegistrySettings {
     pub snapshots: Option<PathBuf>,
 }
 
-fn default_namespace() -> String {
+pub(crate) fn default_namespace() -> String {
     "default".into()
 }
 

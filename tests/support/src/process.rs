@@ -161,6 +161,16 @@ impl Process {
         self.signal(Signal::KILL);
     }
 
+    /// Stops it without ending it, as a machine that hangs.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Waits until it has ended.
     pub async fn ended(&mut self) -> ExitStatus {
         let ended = tokio::time::timeout(PATIENCE, async {

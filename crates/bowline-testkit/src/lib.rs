@@ -1,0 +1,48 @@
+//! Real servers for tests.
+//!
+//! A [`Server`] runs on free ports of loopback and in a temporary directory of its own. It can be killed, stopped (as a
+//! machine that hangs) and started again on the same ports and data; dropping it ends it and removes its data.
+//!
+//! | function | server | Debian packages |
+//! |---|---|---|
+//! | [`etcd`] | etcd, one member | `etcd-server` |
+//! | [`zookeeper`] | ZooKeeper, standalone | `zookeeper` |
+//!
+//! Where a package is missing, the error names the line that installs it.
+//!
+//! ```no_run
+//! # async fn example() -> bowline_core::Result<()> {
+//! let mut etcd = bowline_testkit::etcd().await?;
+//! let address = etcd.address(); // 127.0.0.1:PORT
+//! etcd.kill().await?;
+//! etcd.start().await?; // the same address, the same data
+//! # Ok(())
+//! # }
+//! ```
+
+mod port;
+mod recipe;
+mod relay;
+mod server;
+
+pub use port::free_port;
+pub use relay::Relay;
+pub use server::Server;
+
+use bowline_core::Result;
+
+/// Starts etcd and waits until it answers.
+///
+/// # Errors
+/// If the package is missing, or it does not answer within a minute: with the end of its log.
+pub async fn etcd() -> Result<Server> {
+    Server::run(recipe::ETCD).await
+}
+
+/// Starts ZooKeeper and waits until it answers. Its tick is 500 ms, so that sessions can be as short as a second.
+///
+/// # Errors
+/// If the package is missing, or it does not answer within a minute: with the end of its log.
+pub async fn zookeeper() -> Result<Server> {
+    Server::run(recipe::ZOOKEEPER).await
+}

@@ -1,0 +1,70 @@
+//! How each server is started, and how it is seen that it answers.
+
+use std::path::Path;
+use std::process::Command;
+
+use bowline_core::{Result, WrapErr};
+
+/// A kind of server.
+pub(crate) struct Recipe {
+    pub(crate) name: &'static str,
+    /// The Debian packages, each with a file that tells whether it is there.
+    pub(crate) packages: &'static [(&'static str, &'static str)],
+    /// How many ports it listens on; the first one is for clients.
+    pub(crate) ports: usize,
+    /// Prepares the directory, which may hold data already, and makes the command.
+    pub(crate) command: fn(&Path, &[u16]) -> Result<Command>,
+    /// What is sent to the first port, and what the answer contains once it is ready.
+    pub(crate) question: &'static str,
+    pub(crate) answer: &'static str,
+}
+
+pub(crate) const ETCD: Recipe = Recipe {
+    name: "etcd",
+    packages: &[("etcd-server", "/usr/bin/etcd")],
+    ports: 2,
+    command: |data, ports| {
+        let (client, peer) =
+            (format!("http://127.0.0.1:{}", ports[0]), format!("http://127.0.0.1:{}", ports[1]));
+        let mut command = Command::new("/usr/bin/etcd");
+        command.args(["--name", "n1", "--data-dir"]).arg(data.join("etcd"));
+        command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
+        command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+        command.args(["--initial-cluster", &format!("n1={peer}")]);
+        Ok(command)
+    },
+    question: "GET /health HTTP/1.0\r\n\r\n",
+    answer: "\"health\":\"true\"",
+};
+
+const JARS: &str = "/usr/share/java";
+
+pub(crate) const ZOOKEEPER: Recipe = Recipe {
+    name: "zookeeper",
+    packages: &[("zookeeper", "/usr/share/java/zookeeper.jar"), ("default-jre-headless", "/usr/bin/java")],
+    ports: 1,
+    command: |data, ports| {
+        let write = |name: &str, text: String| {
+            std::fs::write(data.join(name), text).with_context(|| format!("writing ZooKeeper's {name}"))
+        };
+        let log = "log4j.rootLogger=WARN, out\nlog4j.appender.out=org.apache.log4j.ConsoleAppender\n\
+                   log4j.appender.out.layout=org.apache.log4j.PatternLayout\n\
+                   log4j.appender.out.layout.ConversionPattern=%d %p %c: %m%n\n";
+        write("log4j.properties", log.into())?;
+        let settings = format!(
+            "tickTime=500\ndataDir={}\nclientPort={}\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\n\
+             maxClientCnxns=0\n",
+            data.join("zookeeper").display(),
+            ports[0]
+        );
+        write("zoo.cfg", settings)?;
+        // The jar names those it needs, but for what binds the log.
+        let jars = ["zookeeper", "slf4j-log4j12", "log4j-1.2"].map(|jar| format!("{JARS}/{jar}.jar"));
+        let mut command = Command::new("/usr/bin/java");
+        command.args(["-Xmx128m", "-cp", &format!("{}:{}", data.display(), jars.join(":"))]);
+        command.arg("org.apache.zookeeper.server.quorum.QuorumPeerMain").arg(data.join("zoo.cfg"));
+        Ok(command)
+    },
+    question: "srvr",
+    answer: "Mode: standalone",
+};

@@ -1,0 +1,68 @@
+//! Every server starts, keeps its address and data over a kill, hangs when paused, and is gone when dropped.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, not marked as tests")]
+
+use std::time::Duration;
+
+use bowline_core::Result;
+use bowline_testkit::Server;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Asks over a new connection. `None` if nobody listens or nobody answers in a second.
+async fn ask(address: &str, question: &str) -> Option<String> {
+    let asking = async {
+        let mut stream = TcpStream::connect(address).await.ok()?;
+        stream.write_all(question.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        Some(answer)
+    };
+    tokio::time::timeout(Duration::from_secs(1), asking).await.ok().flatten()
+}
+
+async fn answers_again(address: &str, question: &str) -> String {
+    let waited = tokio::time::timeout(Duration::from_secs(60), async {
+        loop {
+            if let Some(answer) = ask(address, question).await {
+                return answer;
+            }
+        }
+    });
+    waited.await.unwrap()
+}
+
+async fn lives(server: Result<Server>, question: &str, answer: &str) {
+    let mut server = server.unwrap();
+    let address = server.address();
+    assert!(answers_again(&address, question).await.contains(answer));
+    assert!(server.wipe().unwrap_err().message().contains("kill it before"));
+
+    server.pause().unwrap();
+    assert_eq!(ask(&address, question).await, None, "a paused server answers");
+    server.resume().unwrap();
+    assert!(answers_again(&address, question).await.contains(answer));
+
+    server.kill().await.unwrap();
+    assert_eq!(ask(&address, question).await, None, "a killed server answers");
+    assert!(server.pause().unwrap_err().message().contains("does not run"));
+    server.start().await.unwrap();
+    assert_eq!(server.address(), address);
+    assert!(answers_again(&address, question).await.contains(answer));
+
+    server.kill().await.unwrap();
+    server.wipe().unwrap();
+    server.start().await.unwrap();
+    drop(server);
+    assert!(TcpStream::connect(&address).await.is_err(), "it lives longer than its owner");
+}
+
+#[tokio::test]
+async fn etcd_is_killed_paused_and_started_again_at_its_address() {
+    lives(bowline_testkit::etcd().await, "GET /health HTTP/1.0\r\n\r\n", "\"health\":\"true\"").await;
+}
+
+#[tokio::test]
+async fn zookeeper_is_killed_paused_and_started_again_at_its_address() {
+    lives(bowline_testkit::zookeeper().await, "srvr", "Mode: standalone").await;
+}
