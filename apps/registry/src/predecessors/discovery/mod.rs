@@ -99,7 +99,7 @@ pub(super) async fn call(
             }
         }
         Err(error) => {
-            let body = json!({"code": code(&error), "message": error.message(), "ttl": 1});
+            let body = json!({"code": code(&error), "message": error.public_message(), "ttl": 1});
             scope.outcome.fail(error);
             body
         }

@@ -57,7 +57,8 @@ pub(super) async fn call(shared: &Arc<Shared>, scope: &Scope, request: Request<B
             }
         }
         Err(error) => {
-            let response = answer(code(&error), "text/plain; charset=utf-8", error.message().to_owned());
+            let response =
+                answer(code(&error), "text/plain; charset=utf-8", error.public_message().to_owned());
             scope.outcome.fail(error);
             response
         }
