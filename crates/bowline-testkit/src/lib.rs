@@ -8,6 +8,8 @@
 //! | [`etcd`] | etcd, one member | `etcd-server` |
 //! | [`zookeeper`] | ZooKeeper, standalone | `zookeeper` |
 //!
+//! A [`Relay`] is a way to a server that can break while the server lives.
+//!
 //! Where a package is missing, the error names the line that installs it.
 //!
 //! ```no_run
