@@ -144,12 +144,33 @@ impl Server {
         }
     }
 
-    /// Stops it without ending it (SIGSTOP), as a machine that hangs: connections stay open and nobody answers.
+    /// Stops it without ending it (SIGSTOP), as a machine that hangs: connections stay open and nobody answers. It has
+    /// stopped when this returns: a signal reaches the threads of a process one after the other.
     ///
     /// # Errors
-    /// `FAILED_PRECONDITION` if it does not run.
-    pub fn pause(&self) -> Result<()> {
-        self.signal(Signal::STOP)
+    /// `FAILED_PRECONDITION` if it does not run; `DEADLINE_EXCEEDED` if it goes on for a minute.
+    pub async fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)?;
+        let stopped = async {
+            while !self.is_stopped() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let waited = tokio::time::timeout(PATIENCE, stopped).await;
+        waited.map_err(|_| Error::deadline_exceeded("a server does not stop, though it was told to"))
+    }
+
+    /// Whether every thread of the process stands still, as Linux tells it.
+    fn is_stopped(&self) -> bool {
+        let Some(child) = &self.child else { return true };
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", child.id())) else { return false };
+        threads.flatten().all(|thread| {
+            // The state follows the name, which is in brackets and may hold any character. A thread that has just ended
+            // does nothing either.
+            std::fs::read_to_string(thread.path().join("stat")).map_or(true, |stat| {
+                stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['T', 't']))
+            })
+        })
     }
 
     /// Lets it go on after [`Server::pause`].

@@ -38,14 +38,14 @@ async fn lives(server: Result<Server>, question: &str, answer: &str) {
     assert!(answers_again(&address, question).await.contains(answer));
     assert!(server.wipe().unwrap_err().message().contains("kill it before"));
 
-    server.pause().unwrap();
+    server.pause().await.unwrap();
     assert_eq!(ask(&address, question).await, None, "a paused server answers");
     server.resume().unwrap();
     assert!(answers_again(&address, question).await.contains(answer));
 
     server.kill().await.unwrap();
     assert_eq!(ask(&address, question).await, None, "a killed server answers");
-    assert!(server.pause().unwrap_err().message().contains("does not run"));
+    assert!(server.pause().await.unwrap_err().message().contains("does not run"));
     server.start().await.unwrap();
     assert_eq!(server.address(), address);
     assert!(answers_again(&address, question).await.contains(answer));

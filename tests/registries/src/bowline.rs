@@ -80,7 +80,7 @@ impl Backend for Bowline {
 
     fn wipe(&mut self) {}
 
-    fn pause(&self) {
+    async fn pause(&self) {
         self.process().pause();
     }
 

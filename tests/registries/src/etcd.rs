@@ -49,8 +49,8 @@ impl Backend for Etcd {
         self.0.wipe().unwrap();
     }
 
-    fn pause(&self) {
-        self.0.pause().unwrap();
+    async fn pause(&self) {
+        self.0.pause().await.unwrap();
     }
 
     fn resume(&self) {

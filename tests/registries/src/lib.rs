@@ -67,7 +67,7 @@ pub trait Backend: Sized + Send {
     /// Removes its data, while it does not run.
     fn wipe(&mut self);
     /// Stops the server without ending it.
-    fn pause(&self);
+    fn pause(&self) -> impl Future<Output = ()> + Send;
     /// Lets it go on.
     fn resume(&self);
 }

@@ -258,7 +258,7 @@ pub async fn a_registry_that_hangs_makes_the_list_stale<B: Backend>() {
     let watcher = consumer.discovery.watch("s");
     let _a = register(&provider, instance("a")).await;
     until(&watcher, "a", |s| is_live(s, &["a"])).await;
-    backend.pause();
+    backend.pause().await;
     let stale = until(&watcher, "stale", is_stale).await;
     assert_eq!(ids(&stale), ["a"]);
     backend.resume();
