@@ -11,7 +11,8 @@ use http::header::{HOST, HeaderValue};
 use http::{Request, Response, Uri};
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
+use tokio_util::io::InspectReader;
 use tokio_util::task::TaskTracker;
 
 use crate::ChannelOptions;
@@ -98,13 +99,25 @@ impl Drop for Stream {
 }
 
 impl Http2 {
-    /// Shakes hands. `ended` is called when the connection is gone.
+    /// Shakes hands, until the server has spoken: it may have been going down, with the kernel accepting what it never will.
+    /// What is sent on such a connection is lost, and nobody could tell that from what was begun. `ended` is called when the
+    /// connection is gone.
     pub(crate) async fn open(
         io: Io,
         options: &ChannelOptions,
         tasks: &Tracker,
         ended: impl FnOnce() + Send + 'static,
     ) -> Result<Arc<Self>> {
+        let (heard, first_word) = oneshot::channel();
+        let mut heard = Some(heard);
+        let io = InspectReader::new(io, move |read: &[u8]| {
+            if !read.is_empty()
+                && let Some(heard) = heard.take()
+            {
+                // Nobody waits any more where connecting took too long.
+                let _ = heard.send(());
+            }
+        });
         let (sender, mut connection) = http2::Builder::new(Owned(TaskTracker::new()))
             .timer(TokioTimer::new())
             .keep_alive_interval(options.ping_interval)
@@ -137,6 +150,8 @@ impl Http2 {
             }
             ended();
         });
+        let silent = "the server closed the connection before it said a word";
+        first_word.await.map_err(|_| Error::unavailable(silent))?;
         Ok(Arc::new(Self {
             sender,
             in_flight: AtomicUsize::new(0),

@@ -37,9 +37,8 @@ pub struct Body {
 enum Source {
     Empty,
     Full(Bytes),
-    /// A gRPC message. Its length is not told ahead: the envelope tells it, and a header less is a header less.
-    Envelope(Bytes),
-    /// gRPC's trailers of a success, before or after the message they follow.
+    /// gRPC's answer of one message, and the trailers that say that all went well; or these alone. Its length is not told
+    /// ahead: the envelope tells it.
     Success(Option<Bytes>),
     Incoming(hyper::body::Incoming),
     /// Large, and not on the quick ways: every body would have its size.
@@ -57,11 +56,6 @@ impl Body {
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         if bytes.is_empty() { Self::empty() } else { Self::from_source(Source::Full(bytes)) }
-    }
-
-    /// gRPC's request: a message in its envelope.
-    pub(crate) const fn envelope(envelope: Bytes) -> Self {
-        Self::from_source(Source::Envelope(envelope))
     }
 
     /// gRPC's answer of one message: its envelope, and trailers that say that all went well.
@@ -115,7 +109,7 @@ impl Body {
     pub fn as_full(&self) -> Option<Bytes> {
         match &self.source {
             Source::Empty => Some(Bytes::new()),
-            Source::Full(bytes) | Source::Envelope(bytes) => Some(bytes.clone()),
+            Source::Full(bytes) => Some(bytes.clone()),
             _ => None,
         }
     }
@@ -167,7 +161,7 @@ impl HttpBody for Body {
         let this = &mut *self;
         let frame = match &mut this.source {
             Source::Empty => None,
-            Source::Full(bytes) | Source::Envelope(bytes) => {
+            Source::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
                 this.source = Source::Empty;
                 Some(Ok(Frame::data(bytes)))
@@ -207,7 +201,7 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Empty => true,
-            Source::Full(_) | Source::Envelope(_) | Source::Success(_) => false,
+            Source::Full(_) | Source::Success(_) => false,
             Source::Incoming(body) => body.is_end_stream(),
             Source::Rpc(body) => body.is_end_stream(),
             Source::Boxed(body) => body.is_end_stream(),
@@ -218,7 +212,7 @@ impl HttpBody for Body {
         match &self.source {
             Source::Empty => SizeHint::with_exact(0),
             Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Source::Envelope(_) | Source::Success(_) => SizeHint::default(),
+            Source::Success(_) => SizeHint::default(),
             Source::Incoming(body) => body.size_hint(),
             Source::Rpc(body) => body.size_hint(),
             Source::Boxed(body) => body.size_hint(),

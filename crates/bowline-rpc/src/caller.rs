@@ -64,7 +64,8 @@ impl Caller {
         Ok(Self { default_timeout: transport.default_timeout(), transport: Arc::new(transport), authority })
     }
 
-    /// Calls a method with one message each way.
+    /// Calls a method with one message each way. Its length is told ahead, so that a proxy can tell that it is short, keep it, and
+    /// send it again where a server refuses it.
     ///
     /// # Errors
     /// What the server answered, why it could not be reached, or why the context ended.
@@ -75,7 +76,7 @@ impl Caller {
         request: Req,
     ) -> Result<Res> {
         let cx = &self.bounded(cx);
-        let sent = self.send(cx, def, Body::envelope(envelope::encode(&request)?));
+        let sent = self.send(cx, def, Body::full(envelope::encode(&request)?));
         drop(request);
         let message = cx.run(async { Answer::new(sent.await?).await?.only().await }).await;
         decode(&message.flatten().map_err(|error| told(cx, error))?)
@@ -91,7 +92,7 @@ impl Caller {
         def: &'static MethodDef,
         request: Req,
     ) -> Result<Streaming<Res>> {
-        let sent = self.send(cx, def, Body::envelope(envelope::encode(&request)?));
+        let sent = self.send(cx, def, Body::full(envelope::encode(&request)?));
         drop(request);
         let answer = begun(cx, sent).await?;
         Ok(messages(cx.clone(), answer, Failure(None)).try_map(|message| decode(&message)))

@@ -69,14 +69,23 @@ async fn more(load: &Load, requests: usize) {
 }
 
 #[track_caller]
-fn lossless(report: &Report, what: &str) {
+fn lossless(fleet: &Fleet, report: &Report, what: &str) {
     println!(
         "{what}: {} requests, {} failed, latest sent {:?} late",
         report.sent,
         report.sent - report.succeeded,
         report.behind
     );
-    assert!(report.failures.is_empty(), "{what}: {:#?}", report.failures);
+    // What was lost is explained where it was: the logs go with the fleet.
+    let told = |line: &&str| report.failures.keys().any(|f| line.contains(f.split(' ').next().unwrap_or(f)));
+    let logs = || {
+        let logs = fleet.instances.iter().map(|i| (i.app, i.log()));
+        let lines = |(app, log): (App, String)| {
+            log.lines().filter(told).take(5).map(|line| format!("{app:?}: {line}")).collect::<Vec<_>>()
+        };
+        logs.flat_map(lines).collect::<Vec<_>>().join("\n")
+    };
+    assert!(report.failures.is_empty(), "{what}: {:#?}\n{}", report.failures, logs());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,7 +101,7 @@ async fn restarting_every_process_three_times_loses_no_request_with_and_without_
             more(&running, 100).await;
         }
     }
-    lossless(&running.finish().await, "three rounds");
+    lossless(&fleet, &running.finish().await, "three rounds");
 
     let running = load(&fleet);
     fleet.instances[0].kill().await;
@@ -100,7 +109,7 @@ async fn restarting_every_process_three_times_loses_no_request_with_and_without_
         fleet.instances[index].restart().await;
         more(&running, 100).await;
     }
-    lossless(&running.finish().await, "a round without the registry");
+    lossless(&fleet, &running.finish().await, "a round without the registry");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

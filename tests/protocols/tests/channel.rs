@@ -135,6 +135,28 @@ async fn a_goaway_sends_no_call_to_a_dead_endpoint_and_loses_none() {
 }
 
 #[tokio::test]
+async fn a_connection_that_the_kernel_took_for_a_dying_server_costs_no_call() {
+    let live = Running::start().unwrap();
+    // It takes connections and closes each with something unread, so that the peer sees a reset: as a server that goes down
+    // before it has accepted what waits in its backlog.
+    let dying = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = Endpoint::http("127.0.0.1", dying.local_addr().unwrap().port());
+    let tasks = bowline_core::task::Tracker::new();
+    tasks.spawn(async move {
+        while let Ok((stream, _)) = dying.accept().await {
+            let _ = stream.readable().await;
+            // Time for the client to send more than its greeting.
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    });
+    for _ in 0..20 {
+        let client = client(&target(&[&endpoint, &live.endpoint]), ChannelOptions::default()).unwrap();
+        client.echo(&cx(), Everything::default()).await.unwrap();
+    }
+    tasks.abort();
+}
+
+#[tokio::test]
 async fn a_call_without_deadline_ends_where_it_is_made() {
     // It takes connections and never says a word.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
