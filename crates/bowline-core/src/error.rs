@@ -241,8 +241,8 @@ impl Error {
         }
     }
 
-    /// The metadata that may be shown outside: all of it, but of an internal code only [`Error::REQUEST_ID`], by which its details
-    /// are found in the log.
+    /// The metadata that may be shown outside: all of it, but of an internal code only [`Error::REQUEST_ID`], by which its
+    /// details are found in the log.
     pub fn public_metadata(&self) -> impl Iterator<Item = (&str, &str)> {
         let all = self.0.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         all.filter(|(key, _)| !self.0.code.is_internal() || *key == Self::REQUEST_ID)

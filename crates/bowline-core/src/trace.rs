@@ -109,13 +109,10 @@ impl TraceContext {
 /// A list that may come as several headers, as one.
 fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
     let mut values = headers.get_all(name).iter();
-    let first = values.next()?;
-    let mut all = first.as_bytes().to_vec();
-    for value in values {
-        all.push(b',');
-        all.extend_from_slice(value.as_bytes());
-    }
-    if all.len() == first.len() { Some(first.clone()) } else { HeaderValue::from_bytes(&all).ok() }
+    let (first, second) = (values.next()?, values.next());
+    let Some(second) = second else { return Some(first.clone()) };
+    let all: Vec<&[u8]> = [first, second].into_iter().chain(values).map(HeaderValue::as_bytes).collect();
+    HeaderValue::from_bytes(&all.join(&b',')).ok()
 }
 
 fn parse(value: &[u8]) -> Option<((u64, u64), u64, u8)> {

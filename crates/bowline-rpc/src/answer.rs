@@ -20,7 +20,7 @@ use crate::{Body, DEFAULT_BODY_LIMIT, wire};
 pub(crate) struct Answer {
     body: Body,
     messages: Messages,
-    /// The head said already that all went well: there are no messages.
+    /// The status has said that all went well: nothing follows.
     is_over: bool,
 }
 

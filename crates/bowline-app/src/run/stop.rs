@@ -99,7 +99,8 @@ impl Machine {
         }
     }
 
-    /// Lets every server finish what is under way, all callers' at the same time and then the operators', and aborts those that are not done in time.
+    /// Lets every server finish what is under way, all callers' at the same time and then the operators', and aborts those
+    /// that are not done in time.
     async fn drain(&mut self, verdict: &mut Verdict) {
         self.enter(State::Draining);
         self.shared.background.stop();
