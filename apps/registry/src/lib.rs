@@ -12,6 +12,7 @@ mod dns;
 mod fanout;
 mod node;
 mod pace;
+pub mod peers;
 mod predecessors;
 mod process;
 pub mod store;
@@ -22,3 +23,8 @@ pub use config::{Config, Limits};
 pub use dns::{Dns, DnsConfig};
 pub use node::{Node, Stats};
 pub use process::{ProcessConfig, run};
+
+#[allow(missing_docs, unreachable_pub, elided_lifetimes_in_paths, clippy::all, reason = "generated")]
+mod proto {
+    bowline_rpc::include_api!();
+}

@@ -136,7 +136,7 @@ impl Node {
 
     /// What it holds now.
     pub fn stats(&self) -> Stats {
-        let Counts { services, instances, overrides } = self.0.store().counts();
+        let Counts { services, instances, overrides, .. } = self.0.store().counts();
         Stats { services, instances, overrides, watchers: self.0.fanout.len() }
     }
 }
