@@ -7,6 +7,7 @@
 //! within a heartbeat. Watchers see the new epoch and keep the instances that have not come back yet for a while.
 
 mod api;
+mod cluster;
 mod config;
 mod dns;
 mod fanout;
@@ -19,6 +20,7 @@ pub mod store;
 mod watch;
 mod wire;
 
+pub use cluster::{Cluster, ClusterConfig, ClusterTls};
 pub use config::{Config, Limits};
 pub use dns::{Dns, DnsConfig};
 pub use node::{Node, Stats};

@@ -4,7 +4,7 @@ use bowline::Settings;
 use bowline::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::{Config, Dns, DnsConfig, Node};
+use crate::{Cluster, ClusterConfig, Config, Dns, DnsConfig, Node};
 
 /// The configuration of the process.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -18,6 +18,9 @@ pub struct ProcessConfig {
     /// Names for consumers that know only DNS; none are served without.
     #[serde(default)]
     pub dns: Option<DnsConfig>,
+    /// The node's place among others; it is alone without.
+    #[serde(default)]
+    pub cluster: Option<ClusterConfig>,
 }
 
 /// Runs a node until it is told to stop.
@@ -27,13 +30,24 @@ pub struct ProcessConfig {
 pub async fn run(boot: Boot) -> Result<()> {
     let config: ProcessConfig = boot.config()?;
     let service = boot.service(&config.service, &config)?;
-    let node = Node::new(config.registry.clone())?;
+    let node = match &config.cluster {
+        None => Node::new(config.registry.clone())?,
+        Some(cluster) => Node::named(config.registry.clone(), &cluster.node, &cluster.zone)?,
+    };
     let server = service.server()?.mount(node.service_def()).fallback(node.predecessors());
     let leases = node.clone();
     let mut app = service.serve(server).version(env!("CARGO_PKG_VERSION"));
     if let Some(dns) = config.dns {
         app = app.server(Dns::new(node.clone(), dns));
     }
+    if let Some(cluster) = config.cluster {
+        app = app.server(Cluster::new(&node, cluster)?);
+    }
+    let serving = node.clone();
+    app = app.warm_up("learning what there is", move |_| async move {
+        serving.serves().await;
+        Ok(())
+    });
     app.background("leases", move |cx| async move {
         // Ends with the context, which is how a background task is told to stop; watches must end for the server to drain.
         let _ = leases.run(&cx).await;
