@@ -5,6 +5,10 @@
 use std::process::Command;
 use std::time::Duration;
 
+use bowline_client::Channel;
+use bowline_core::{Context, Endpoint, Instance};
+use bowline_discovery::{Discovery, Registrar};
+use bowline_registry_bowline::{BowlineRegistry, Options};
 use bowline_tests_support::{Http, PATIENCE, Process, free_port};
 use serde_json::{Value, json};
 
@@ -180,4 +184,55 @@ async fn a_node_alone_serves_after_a_while() {
     let log = nodes.hosts[0].process.as_ref().unwrap().log();
     assert!(log.contains("serves what it knows itself"), "{log}");
     nodes.kill(0).await;
+}
+
+/// The adapter as services use it, with the nodes in the order in which it is to ask them.
+fn adapter(nodes: &Nodes, order: &[usize]) -> BowlineRegistry {
+    let caller = |n: &usize| {
+        Channel::builder(format!("http://127.0.0.1:{}", nodes.hosts[*n].port))
+            .build()
+            .unwrap()
+            .caller()
+            .unwrap()
+    };
+    let mut options = Options::default();
+    options.env = "prod".into();
+    options.ttl = Some(Duration::from_secs(6));
+    options.attempt_timeout = Duration::from_secs(2);
+    options.watch_idle = Duration::from_secs(20);
+    BowlineRegistry::new(order.iter().map(caller), options).unwrap()
+}
+
+#[tokio::test]
+async fn who_loses_its_node_goes_on_with_another_and_nobody_sees_it() {
+    let mut nodes = Nodes::start(&["a", "a", "b"]).await;
+    let (provider, consumer) = (adapter(&nodes, &[0, 1]), adapter(&nodes, &[2]));
+    let instance = Instance::new("payments", "p-1").with_endpoint(Endpoint::http("127.0.0.1", 9000));
+    let registered = provider.register(&Context::background(), instance).await.unwrap();
+    let watcher = consumer.watch("payments");
+    let wait = |wanted: usize| {
+        let mut watcher = watcher.clone();
+        async move {
+            let waited = tokio::time::timeout(PATIENCE, async {
+                while watcher.current().instances.len() != wanted {
+                    watcher.changed().await;
+                }
+            });
+            assert!(waited.await.is_ok(), "{:?}", watcher.current());
+        }
+    };
+    wait(1).await;
+    nodes.kill(0).await;
+    // Three leases long, and some: whoever believed the dead node's silence would have taken it out.
+    let mut seen = watcher.clone();
+    let quiet = tokio::time::timeout(Duration::from_secs(20), async {
+        while !seen.current().instances.is_empty() {
+            seen.changed().await;
+        }
+    });
+    assert!(quiet.await.is_err(), "it was taken out: {:?}", watcher.current());
+    nodes.have(&[1, 2], "payments", &["p-1"]).await;
+    registered.deregister(&Context::background()).await.unwrap();
+    wait(0).await;
+    nodes.have(&[1, 2], "payments", &[]).await;
 }
