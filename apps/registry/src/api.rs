@@ -6,10 +6,11 @@ use std::time::Duration;
 use bowline_core::{Context, Result};
 use bowline_registry_bowline::api::bowline::registry::v1::registry;
 use bowline_registry_bowline::api::bowline::registry::v1::{
-    ClearOverrideRequest, ClearOverrideResponse, DeregisterRequest, DeregisterResponse, GetServiceRequest,
-    GetServiceResponse, KeepAliveRequest, KeepAliveResponse, ListServicesRequest, ListServicesResponse,
-    RegisterRequest, RegisterResponse, RenewRequest, RenewResponse, SetOverrideRequest, SetOverrideResponse,
-    WatchRequest, WatchResponse, registry_error,
+    ClearOverrideRequest, ClearOverrideResponse, DeregisterRequest, DeregisterResponse, EndProtectionRequest,
+    EndProtectionResponse, GetNodeRequest, GetNodeResponse, GetServiceRequest, GetServiceResponse,
+    KeepAliveRequest, KeepAliveResponse, ListServicesRequest, ListServicesResponse, RegisterRequest,
+    RegisterResponse, RenewRequest, RenewResponse, SetOverrideRequest, SetOverrideResponse, WatchRequest,
+    WatchResponse, registry_error,
 };
 use bowline_registry_bowline::names::canonical;
 use bowline_rpc::Streaming;
@@ -175,6 +176,21 @@ impl registry::Service for Api {
             _ = tokio::time::timeout(wait, changed) => {}
         }
         Ok(current(&self.0, &key, known))
+    }
+
+    async fn get_node(&self, _cx: &Context, _req: GetNodeRequest) -> Result<GetNodeResponse> {
+        Ok(wire::node(&self.0))
+    }
+
+    async fn end_protection(
+        &self,
+        _cx: &Context,
+        req: EndProtectionRequest,
+    ) -> Result<EndProtectionResponse> {
+        let key = ServiceKey::new(&req.namespace, &req.env, &req.service)?;
+        let removed = self.0.change(|store, now| store.end_protection(&key, &req.zone, now));
+        tracing::info!(service = %key, zone = req.zone, removed, "an operator ended a protection");
+        Ok(EndProtectionResponse { removed: wire::count(removed), ..Default::default() })
     }
 
     async fn list_services(&self, _cx: &Context, req: ListServicesRequest) -> Result<ListServicesResponse> {

@@ -9,6 +9,7 @@ use bowline_core::{Clock, Context, Error, Instant, Result, Rng, SystemClock, Sys
 use bowline_registry_bowline::api::bowline::registry::v1::registry;
 use bowline_rpc::ServiceDef;
 use bowline_server::Fallback;
+use bowline_telemetry::Metrics;
 use tokio::sync::{Notify, watch};
 
 use crate::Config;
@@ -81,6 +82,14 @@ pub struct Stats {
     pub overrides: usize,
     /// Watch streams and long polls.
     pub watchers: usize,
+    /// Instances whose leases are on this node.
+    pub leases: usize,
+    /// Instances whose node is lost, and that nobody has claimed yet.
+    pub orphans: usize,
+    /// Services in zones of whose instances none is removed for being late.
+    pub protected: usize,
+    /// Streams to other nodes.
+    pub streams: usize,
 }
 
 impl Node {
@@ -193,8 +202,41 @@ impl Node {
 
     /// What it holds now.
     pub fn stats(&self) -> Stats {
-        let Counts { services, instances, overrides, .. } = self.0.store().counts();
-        Stats { services, instances, overrides, watchers: self.0.fanout.len() }
+        let store = self.0.store();
+        let Counts { services, instances, overrides, leases } = store.counts();
+        let (orphans, protected) = (store.orphans(), store.protected().len());
+        drop(store);
+        let (watchers, streams) = (self.0.fanout.len(), self.0.peers().nodes().count());
+        Stats { services, instances, overrides, watchers, leases, orphans, protected, streams }
+    }
+
+    /// Tells in `metrics` what the node holds.
+    pub fn tell(&self, metrics: &Metrics) {
+        let node = Arc::downgrade(&self.0);
+        let told = move || {
+            let Some(shared) = node.upgrade() else { return Vec::new() };
+            let stats = Self(shared).stats();
+            let counts = [
+                ("services", stats.services),
+                ("instances", stats.instances),
+                ("overrides", stats.overrides),
+                ("watchers", stats.watchers),
+                ("leases", stats.leases),
+                ("orphans", stats.orphans),
+                ("protected", stats.protected),
+                ("streams", stats.streams),
+            ];
+            counts.map(|(what, count)| (what.to_owned(), count as f64)).to_vec()
+        };
+        let help = "How much the registry node holds: `leases` of its own, `orphans` of lost nodes, `protected` services \
+            in zones, `streams` to other nodes";
+        metrics.gauges("bowline_registry_holds", help, "what", told);
+    }
+}
+
+impl From<Arc<Shared>> for Node {
+    fn from(shared: Arc<Shared>) -> Self {
+        Self(shared)
     }
 }
 
@@ -338,6 +380,11 @@ impl Shared {
     pub(crate) fn serve(&self) {
         self.peers().set_ready();
         self.serving.send_replace(true);
+    }
+
+    /// Its zone, and whether it serves.
+    pub(crate) fn standing(&self) -> (&str, bool) {
+        (&self.own.zone, *self.serving.borrow())
     }
 
     /// Whether it serves.

@@ -34,6 +34,7 @@ pub async fn run(boot: Boot) -> Result<()> {
         None => Node::new(config.registry.clone())?,
         Some(cluster) => Node::named(config.registry.clone(), &cluster.node, &cluster.zone)?,
     };
+    node.tell(service.metrics());
     let server = service.server()?.mount(node.service_def()).fallback(node.predecessors());
     let leases = node.clone();
     let mut app = service.serve(server).version(env!("CARGO_PKG_VERSION"));

@@ -10,9 +10,12 @@ use bowline_registry_bowline::api::bowline::registry::v1::{
     Delta, Entry, GetServiceResponse, Removal, RemovalReason, ServiceSummary, SnapshotPart, Synced,
     WatchResponse, registry_error,
 };
+use bowline_rpc::codegen::buffa::MessageField;
 use bowline_rpc::codegen::buffa_types::google::protobuf;
 
-use crate::store::{Changes, List, Override, Record, Summary};
+use crate::Node;
+use crate::node::Shared;
+use crate::store::{Changes, List, Override, Protected, Record, Summary};
 
 /// The most bytes of entries in one message, about: a quarter of the limit that gRPC's implementations share.
 const PART_BYTES: usize = 1024 * 1024;
@@ -158,8 +161,42 @@ pub(crate) fn answer(epoch: u64, list: &List) -> GetServiceResponse {
     }
 }
 
+/// A number as it is sent.
+pub(crate) fn count(of: usize) -> u32 {
+    u32::try_from(of).unwrap_or(u32::MAX)
+}
+
+/// How a node is.
+pub(crate) fn node(shared: &Arc<Shared>) -> wire::GetNodeResponse {
+    let stats = Node::from(Arc::clone(shared)).stats();
+    let (zone, serving) = shared.standing();
+    let (protected, now) = (shared.store().protected(), shared.now());
+    let protection = |of: Protected| wire::Protection {
+        namespace: of.key.namespace().into(),
+        env: of.key.env().into(),
+        service: of.key.service().into(),
+        zone: of.zone.to_string(),
+        lasts: MessageField::some(now.saturating_duration_since(of.since).into()),
+        expected: count(of.expected),
+        overdue: count(of.overdue),
+        ..Default::default()
+    };
+    wire::GetNodeResponse {
+        epoch: shared.epoch,
+        zone: zone.into(),
+        serving,
+        services: count(stats.services),
+        instances: count(stats.instances),
+        leases: count(stats.leases),
+        orphans: count(stats.orphans),
+        watchers: count(stats.watchers),
+        streams: count(stats.streams),
+        protected: protected.into_iter().map(protection).collect(),
+        ..Default::default()
+    }
+}
+
 pub(crate) fn summary(summary: &Summary) -> ServiceSummary {
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     ServiceSummary {
         service: summary.key.service().into(),
         instances: count(summary.instances),

@@ -1,5 +1,8 @@
 //! The store against what it promises, and against a model.
 
+mod expiry;
+mod replicated;
+
 use std::collections::BTreeMap;
 
 use bowline_registry_bowline::api::bowline::registry::v1::{Emptiness, Instance, InstanceStatus};

@@ -1,0 +1,210 @@
+//! Stores that tell each other.
+
+use super::*;
+
+/// Some nodes' stores.
+struct Nodes {
+    stores: Vec<Store>,
+    now: Instant,
+}
+
+impl Nodes {
+    fn new(count: u64) -> Self {
+        let owner = |node| Owner { node, life: (1 << 40) + node };
+        let config = Config { protection_threshold: 0, ..Config::default() };
+        let mut stores: Vec<_> = (1..=count).map(|n| Store::of(config.clone(), owner(n))).collect();
+        let now = Instant::now();
+        stores.iter_mut().for_each(|s| s.set_live((1..=count).map(owner).collect(), now));
+        Self { stores, now }
+    }
+
+    fn register(&mut self, n: usize, asked: Registering) -> Result<Granted> {
+        self.stores[n].register(asked, self.now)
+    }
+
+    /// What `from` knows of something reaches `to`.
+    fn tell(&mut self, from: usize, to: usize, of: &FactKey) {
+        for fact in self.stores[from].facts(of, self.now) {
+            self.stores[to].hear(fact, self.now);
+        }
+    }
+
+    /// Everybody tells everybody everything, until nobody has anything new to say.
+    fn settle(&mut self, keys: &[FactKey]) {
+        for _ in 0..20 {
+            self.stores.iter_mut().for_each(|s| drop(s.take_said()));
+            let count = self.stores.len();
+            for (from, to) in (0..count).flat_map(|f| (0..count).map(move |t| (f, t))) {
+                keys.iter().for_each(|of| self.tell(from, to, of));
+            }
+            if self.stores.iter_mut().all(|s| s.take_said().is_empty()) {
+                return;
+            }
+        }
+        panic!("they never come to an end");
+    }
+
+    fn holder(&self, n: usize, id: &str) -> Option<String> {
+        self.stores[n].instance(&key("s"), id).map(|r| r.holder.to_string())
+    }
+}
+
+fn of(id: &str) -> FactKey {
+    FactKey { key: key("s"), id: id.into(), kind: Kind::Instance }
+}
+
+fn by(holder: &str) -> Registering {
+    Registering { holder: holder.into(), ..asked("s", "a", "1") }
+}
+
+#[test]
+fn an_instance_belongs_to_the_node_that_its_holder_spoke_to_last() {
+    let mut nodes = Nodes::new(2);
+    let first = nodes.register(0, by("h")).unwrap().lease;
+    nodes.tell(0, 1, &of("a"));
+    nodes.register(1, by("h")).unwrap();
+    nodes.tell(1, 0, &of("a"));
+    let owner = |nodes: &Nodes, n: usize| nodes.stores[n].version(&of("a")).unwrap().owner.node;
+    assert_eq!((owner(&nodes, 0), owner(&nodes, 1)), (2, 2));
+    // It moved; its silence at the first node means nothing.
+    nodes.now += 5 * SEC;
+    assert!(nodes.stores[0].renew(first, nodes.now).is_some(), "unless it comes back");
+    assert_eq!(owner(&nodes, 0), 1);
+    nodes.tell(0, 1, &of("a"));
+    nodes.now += 7 * SEC;
+    assert_eq!(nodes.stores[1].expire(nodes.now, 9), 0);
+    assert_eq!(owner(&nodes, 1), 1);
+}
+
+#[test]
+fn what_was_cancelled_anywhere_comes_back_from_nowhere() {
+    let mut nodes = Nodes::new(3);
+    nodes.register(0, by("h")).unwrap();
+    nodes.tell(0, 2, &of("a"));
+    // The second node has not heard of it yet, and is told that it is gone.
+    assert!(!nodes.stores[1].deregister(&key("s"), "a", "h", nodes.now));
+    nodes.tell(2, 1, &of("a"));
+    assert_eq!(nodes.holder(1, "a"), None);
+    nodes.settle(&[of("a")]);
+    assert!((0..3).all(|n| nodes.holder(n, "a").is_none()));
+    assert!(nodes.register(0, by("h")).is_err());
+    nodes.register(0, by("next life")).unwrap();
+    nodes.settle(&[of("a")]);
+    assert!((0..3).all(|n| nodes.holder(n, "a").as_deref() == Some("next life")));
+}
+
+#[test]
+fn an_owner_does_not_believe_that_its_instance_is_gone() {
+    let mut nodes = Nodes::new(2);
+    nodes.register(0, by("h")).unwrap();
+    nodes.tell(0, 1, &of("a"));
+    // The other node loses sight of the first for long.
+    nodes.stores[1].set_live([].into(), nodes.now);
+    nodes.now += Config::default().partition_window;
+    let rng = bowline_core::SeededRng::new(1);
+    assert_eq!(nodes.stores[1].sweep(nodes.now, &rng), 1);
+    assert_eq!(nodes.holder(1, "a"), None);
+    nodes.stores[0].paused(Config::default().partition_window);
+    nodes.tell(1, 0, &of("a"));
+    assert_eq!(nodes.holder(0, "a").as_deref(), Some("h"));
+    // As long as the first is lost nothing brings it back; then all of it comes back.
+    nodes.tell(0, 1, &of("a"));
+    assert_eq!(nodes.holder(1, "a"), None);
+    let back = nodes.stores[0].own();
+    nodes.stores[1].set_live([back].into(), nodes.now);
+    nodes.tell(0, 1, &of("a"));
+    assert_eq!(nodes.holder(1, "a").as_deref(), Some("h"));
+}
+
+#[test]
+fn lost_nodes_are_swept_slowly_and_only_after_the_window() {
+    let mut nodes = Nodes::new(2);
+    for n in 0..20 {
+        nodes.register(0, asked("s", &format!("i{n}"), "1")).unwrap();
+        nodes.tell(0, 1, &of(&format!("i{n}")));
+    }
+    nodes.stores[1].set_live([].into(), nodes.now);
+    let rng = bowline_core::SeededRng::new(1);
+    nodes.now += Config::default().partition_window - SEC;
+    assert_eq!((nodes.stores[1].sweep(nodes.now, &rng), nodes.stores[1].orphans()), (0, 20));
+    nodes.now += SEC;
+    assert_eq!((nodes.stores[1].sweep(nodes.now, &rng), nodes.stores[1].orphans()), (3, 17));
+}
+
+#[test]
+fn of_two_processes_with_one_id_the_later_one_counts_on_all_nodes() {
+    let mut nodes = Nodes::new(2);
+    // The first node's clock is ahead, and the second one knows nothing of it.
+    for _ in 0..5 {
+        nodes.register(0, asked("s", "other", "1")).unwrap();
+    }
+    nodes.register(0, by("old")).unwrap();
+    nodes.now += 3 * SEC;
+    nodes.register(1, by("new")).unwrap();
+    nodes.settle(&[of("a")]);
+    assert_eq!(
+        (nodes.holder(0, "a").as_deref(), nodes.holder(1, "a").as_deref()),
+        (Some("new"), Some("new"))
+    );
+}
+
+#[test]
+fn what_an_operator_sets_is_known_everywhere_and_outlives_a_node() {
+    let mut nodes = Nodes::new(2);
+    nodes.register(0, by("h")).unwrap();
+    nodes.stores[0].set_override(&key("s"), "a", &weight(7), nodes.now).unwrap();
+    let overridden = FactKey { kind: Kind::Override, ..of("a") };
+    nodes.settle(&[of("a"), overridden.clone()]);
+    let seen = |store: &Store| store.instance(&key("s"), "a").unwrap().record.instance().weight;
+    assert_eq!(seen(&nodes.stores[1]), Some(7));
+    nodes.stores[0] = Store::of(Config::default(), Owner { node: 1, life: 1 << 41 });
+    nodes.register(0, by("h")).unwrap();
+    nodes.settle(&[of("a"), overridden.clone()]);
+    assert_eq!(seen(&nodes.stores[0]), Some(7));
+    assert!(nodes.stores[1].clear_override(&key("s"), "a", Parts::ALL, nodes.now));
+    nodes.settle(&[of("a"), overridden]);
+    assert_eq!((seen(&nodes.stores[0]), seen(&nodes.stores[1])), (None, None));
+}
+
+proptest! {
+    /// Whatever is said to whom, and in whatever order the nodes hear of it: in the end they are equal.
+    #[test]
+    fn nodes_that_have_told_each_other_everything_are_equal(
+        steps in proptest::collection::vec((0..6_u8, 0..3_usize, 0..3_usize, 0..2_u8, 0..3_u8), 0..60)
+    ) {
+        let mut nodes = Nodes::new(3);
+        let ids = ["a", "b"];
+        let keys: Vec<FactKey> = ids.iter().flat_map(|id| {
+            [of(id), FactKey { kind: Kind::Override, ..of(id) }]
+        }).collect();
+        let mut leases = Vec::new();
+        for (what, n, m, id, holder) in steps {
+            let id = ids[usize::from(id)];
+            match what {
+                0 => {
+                    let asked = Registering { holder: format!("h{holder}").into(), ..asked("s", id, "1") };
+                    leases.extend(nodes.register(n, asked).ok().map(|granted| (n, granted.lease)));
+                }
+                1 => _ = nodes.stores[n].deregister(&key("s"), id, &format!("h{holder}"), nodes.now),
+                2 => keys.iter().for_each(|of| nodes.tell(n, m, of)),
+                3 => if let Some((n, lease)) = leases.get(m) {
+                    nodes.stores[*n].renew(*lease, nodes.now);
+                },
+                4 => _ = nodes.stores[n].set_override(&key("s"), id, &weight(u32::from(holder)), nodes.now),
+                _ => {
+                    nodes.now += 3 * SEC;
+                    let now = nodes.now;
+                    nodes.stores[n].expire(now, 99);
+                }
+            }
+        }
+        nodes.settle(&keys);
+        let roots: Vec<_> = nodes.stores.iter().map(Store::root).collect();
+        prop_assert!(roots.iter().all(|root| *root == roots[0]), "{roots:x?}");
+        let lists: Vec<_> = nodes.stores.iter_mut().map(|s| match s.news(&key("s"), None) {
+            News::List(list) => list.digest,
+            other => panic!("{other:?}"),
+        }).collect();
+        prop_assert!(lists.iter().all(|list| *list == lists[0]));
+    }
+}
