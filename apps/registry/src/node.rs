@@ -14,11 +14,10 @@ use tokio::sync::{Notify, watch};
 
 use crate::Config;
 use crate::api::Api;
-use crate::cluster::{Links, node_without_name};
+use crate::cluster::Links;
 use crate::fanout::Fanout;
 use crate::pace::Pace;
-use crate::peers::api::SyncMessage;
-use crate::peers::{Member, Peers, StreamId, Tended, node_number};
+use crate::peers::{Member, Peers, node_number};
 use crate::predecessors::Predecessors;
 use crate::store::{Counts, List, News, Owner, ServiceKey, Store};
 
@@ -29,8 +28,6 @@ const LOOK: Duration = Duration::from_millis(500);
 const STOOD_STILL: Duration = Duration::from_secs(1);
 /// How often what lost nodes left behind is swept.
 const SWEEP: Duration = Duration::from_secs(10);
-/// How often a node that waits for others looks whether they have told.
-const SYNC_LOOK: Duration = Duration::from_millis(20);
 
 /// A registry node. A clone is the same node.
 ///
@@ -55,15 +52,15 @@ pub(crate) struct Shared {
     clock: Arc<dyn Clock>,
     started: Instant,
     started_at: SystemTime,
-    own: Member,
+    pub(crate) own: Member,
     store: Mutex<Store>,
-    peers: Mutex<Peers>,
+    pub(crate) peers: Mutex<Peers>,
     /// The streams to other nodes, if there may be some.
-    links: OnceLock<Weak<Links>>,
+    pub(crate) links: OnceLock<Weak<Links>>,
     /// Whether it has what there is to have.
-    serving: watch::Sender<bool>,
+    pub(crate) serving: watch::Sender<bool>,
     /// Whether this node, of all, takes out what lost nodes leave behind.
-    sweeps: AtomicBool,
+    pub(crate) sweeps: AtomicBool,
     pace: Mutex<Pace>,
     /// A lease may run out earlier than was thought.
     sooner: Notify,
@@ -302,7 +299,7 @@ impl Shared {
         result
     }
 
-    fn apply<T>(&self, change: impl FnOnce(&mut Store, Instant) -> T) -> T {
+    pub(crate) fn apply<T>(&self, change: impl FnOnce(&mut Store, Instant) -> T) -> T {
         let (mut store, now) = (self.store(), self.now());
         let (due, before) = (store.next_expiry(), store.changes());
         let result = change(&mut store, now);
@@ -317,87 +314,6 @@ impl Shared {
             self.sooner.notify_one();
         }
         result
-    }
-
-    fn peers(&self) -> MutexGuard<'_, Peers> {
-        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The node, as others know it.
-    pub(crate) fn own(&self) -> &Member {
-        &self.own
-    }
-
-    /// What it says goes over these streams.
-    ///
-    /// # Errors
-    /// `INVALID_ARGUMENT` if the node has no name, `FAILED_PRECONDITION` if it has streams already.
-    pub(crate) fn join(&self, links: &Arc<Links>) -> Result<()> {
-        if self.own.owner.node == 0 {
-            return Err(node_without_name());
-        }
-        let joined = self.links.set(Arc::downgrade(links));
-        joined.map_err(|_| Error::failed_precondition("the node is in a cluster already"))
-    }
-
-    /// Reads or changes what is said to other nodes. What comes of it for the store is told to nobody: that is what
-    /// [`Shared::change`] and [`Shared::hear`] are for.
-    pub(crate) fn with_peers<T>(&self, change: impl FnOnce(&mut Peers, &Store, Instant) -> T) -> T {
-        let store = self.store();
-        change(&mut self.peers(), &store, self.now())
-    }
-
-    /// Another node said something.
-    ///
-    /// # Errors
-    /// `MALFORMED`: the stream has to end.
-    pub(crate) fn hear(&self, stream: StreamId, message: SyncMessage) -> Result<()> {
-        let heard = self.apply(|store, now| self.peers().receive(stream, message, store, now));
-        if let Some(links) = self.links.get().and_then(Weak::upgrade) {
-            links.wake();
-        }
-        heard
-    }
-
-    /// Looks after the streams, for who is there.
-    pub(crate) fn tend(&self, others: &[Member]) -> Tended {
-        self.apply(|store, now| {
-            let tended = self.peers().tend(&self.own, others, now);
-            store.set_live(tended.topology.live.clone(), now);
-            self.sweeps.store(tended.topology.sweeps, Ordering::Relaxed);
-            tended
-        })
-    }
-
-    /// Waits until another node has told what there is.
-    pub(crate) async fn synced(&self) {
-        while !self.peers().is_synced() {
-            tokio::time::sleep(SYNC_LOOK).await;
-        }
-    }
-
-    /// Serves from now on.
-    pub(crate) fn serve(&self) {
-        self.peers().set_ready();
-        self.serving.send_replace(true);
-    }
-
-    /// Its zone, and whether it serves.
-    pub(crate) fn standing(&self) -> (&str, bool) {
-        (&self.own.zone, *self.serving.borrow())
-    }
-
-    /// Whether it serves.
-    ///
-    /// # Errors
-    /// `UNAVAILABLE` while it does not know yet what there is.
-    pub(crate) fn check_serving(&self) -> Result<()> {
-        if *self.serving.borrow() {
-            return Ok(());
-        }
-        let message =
-            "the registry node is still learning what there is; try another one or come back in a second";
-        Err(Error::unavailable(message).with_retry_after(Duration::from_secs(1)))
     }
 
     /// Sees when the process stood still, and takes out what lost nodes left behind.

@@ -2,135 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, not marked as tests")]
 
-use std::process::Command;
+mod common;
+
 use std::time::Duration;
 
 use bowline_client::Channel;
 use bowline_core::{Context, Endpoint, Instance};
 use bowline_discovery::{Discovery, Registrar};
 use bowline_registry_bowline::{BowlineRegistry, Options};
-use bowline_tests_support::{Http, PATIENCE, Process, free_port};
+use bowline_tests_support::PATIENCE;
+use common::nodes::Nodes;
 use serde_json::{Value, json};
-
-const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
-
-struct Host {
-    name: String,
-    zone: &'static str,
-    port: u16,
-    admin: u16,
-    peers: u16,
-    process: Option<Process>,
-}
-
-struct Nodes {
-    directory: tempfile::TempDir,
-    hosts: Vec<Host>,
-}
-
-impl Nodes {
-    /// One node for each zone that is named.
-    async fn start(zones: &[&'static str]) -> Self {
-        let host = |(n, zone): (usize, &&'static str)| Host {
-            name: format!("registry-{n}"),
-            zone,
-            port: free_port(),
-            admin: free_port(),
-            peers: free_port(),
-            process: None,
-        };
-        let hosts = zones.iter().enumerate().map(host).collect();
-        let mut nodes = Self { directory: tempfile::tempdir().unwrap(), hosts };
-        for n in 0..zones.len() {
-            nodes.run(n);
-        }
-        for n in 0..zones.len() {
-            nodes.ready(n).await;
-        }
-        nodes
-    }
-
-    /// Starts a node.
-    fn run(&mut self, n: usize) {
-        let seeds: Vec<String> = self.hosts.iter().map(|h| format!("127.0.0.1:{}", h.peers)).collect();
-        let host = &self.hosts[n];
-        let config = json!({
-            "service": {
-                "server": {"listen": format!("127.0.0.1:{}", host.port)},
-                "admin": {"listen": format!("127.0.0.1:{}", host.admin)},
-            },
-            "cluster": {
-                "node": host.name,
-                "zone": host.zone,
-                "listen": format!("127.0.0.1:{}", host.peers),
-                "seeds": seeds,
-            },
-        });
-        let path = self.directory.path().join(format!("{}.yaml", host.name));
-        std::fs::write(&path, config.to_string()).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bowline-registry"));
-        command.arg("--config").arg(path);
-        let log = self.directory.path().join(format!("{}.log", host.name));
-        self.hosts[n].process = Some(Process::start(&mut command, log));
-    }
-
-    async fn ready(&mut self, n: usize) {
-        let host = &mut self.hosts[n];
-        host.process.as_mut().unwrap().ready(host.admin).await;
-    }
-
-    async fn kill(&mut self, n: usize) {
-        let mut process = self.hosts[n].process.take().unwrap();
-        process.kill();
-        process.ended().await;
-    }
-
-    async fn post(&self, n: usize, instance: &str, verb: &str, body: Value) -> Value {
-        let path = format!("/v1/registry/default/prod/services/{instance}:{verb}");
-        let mut http = Http::connect(self.hosts[n].port).await;
-        let answer = http.call("POST", &path, &JSON, body.to_string()).await;
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        answer.json()
-    }
-
-    async fn register(&self, n: usize, service: &str, id: &str, holder: &str) {
-        let body = json!({"instance": {"endpoints": ["http://10.0.0.1:80"]}, "holder": holder, "ttl": "60s"});
-        self.post(n, &format!("{service}/instances/{id}"), "register", body).await;
-    }
-
-    /// The instances of a service as a node has them: ids and weights.
-    async fn list(&self, n: usize, service: &str) -> Vec<(String, Value)> {
-        let path = format!("/v1/registry/default/prod/services/{service}");
-        let Some(mut http) = Http::try_connect(self.hosts[n].port).await else { return Vec::new() };
-        let Some(answer) = http.try_call("GET", &path, &[], "").await else { return Vec::new() };
-        let entries = answer.json()["entries"].as_array().cloned().unwrap_or_default();
-        let of = |e: Value| {
-            (e["instance"]["id"].as_str().unwrap_or("").to_owned(), e["instance"]["weight"].clone())
-        };
-        entries.into_iter().map(of).collect()
-    }
-
-    /// Waits until these nodes have these instances.
-    async fn have(&self, nodes: &[usize], service: &str, ids: &[&str]) {
-        for n in nodes {
-            self.until(*n, service, |list| list.iter().map(|(id, _)| id.as_str()).eq(ids.iter().copied()))
-                .await;
-        }
-    }
-
-    async fn until(&self, n: usize, service: &str, wanted: impl Fn(&[(String, Value)]) -> bool) {
-        let waited = tokio::time::timeout(PATIENCE, async {
-            while !wanted(&self.list(n, service).await) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        });
-        if waited.await.is_err() {
-            let list = self.list(n, service).await;
-            let log = std::fs::read_to_string(self.directory.path().join(format!("registry-{n}.log")));
-            panic!("node {n} has {list:?}\n{}", log.unwrap_or_default());
-        }
-    }
-}
 
 #[tokio::test]
 async fn what_one_node_is_told_all_know_and_any_of_them_takes_back() {

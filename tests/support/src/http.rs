@@ -28,6 +28,13 @@ impl From<u16> for Authority {
     }
 }
 
+/// `HOST:PORT`.
+impl From<&str> for Authority {
+    fn from(authority: &str) -> Self {
+        Self(authority.into())
+    }
+}
+
 enum Sender {
     Http1(http1::SendRequest<Full<Bytes>>),
     Http2(http2::SendRequest<Full<Bytes>>),

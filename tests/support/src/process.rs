@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::Http;
+use crate::{Authority, Http};
 
 /// How long a process may take to start, to say something or to stop: much, for the machine may be slow and have other work.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -67,8 +67,8 @@ pub fn free_port() -> u16 {
 }
 
 /// A page of the operators' port, if it answers.
-pub async fn admin_page(port: u16, path: &str) -> Option<(u16, String)> {
-    let mut http = Http::try_connect(port).await?;
+pub async fn admin_page(at: impl Into<Authority>, path: &str) -> Option<(u16, String)> {
+    let mut http = Http::try_connect(at).await?;
     let answer = http.try_call("GET", path, &[], "").await?;
     Some((answer.status, answer.text()))
 }
@@ -102,9 +102,10 @@ impl Process {
     }
 
     /// Waits until its operators' port says that it is ready.
-    pub async fn ready(&mut self, admin: u16) {
+    pub async fn ready(&mut self, admin: impl Into<Authority>) {
+        let admin = admin.into();
         let ready = tokio::time::timeout(PATIENCE, async {
-            while admin_page(admin, "/health/ready").await.is_none_or(|(status, _)| status != 200) {
+            while admin_page(admin.clone(), "/health/ready").await.is_none_or(|(status, _)| status != 200) {
                 self.still_runs();
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }

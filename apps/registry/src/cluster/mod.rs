@@ -5,6 +5,7 @@
 
 mod gossip;
 mod link;
+mod place;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -271,7 +272,7 @@ impl fmt::Debug for Cluster {
     }
 }
 
-pub(crate) fn node_without_name() -> Error {
+fn node_without_name() -> Error {
     Error::invalid_argument(
         "the node was made without a name; make it with `Node::named`, for the cluster's settings",
     )

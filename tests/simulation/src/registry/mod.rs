@@ -13,11 +13,14 @@
 //! and when all is mended: within 5 s all nodes are equal; and then everybody who lives is everywhere as they last said, and
 //! nobody else is.
 
+mod breaking;
+mod checks;
 mod client;
 mod events;
 mod faults;
 mod network;
 mod node;
+mod streams;
 mod world;
 
 use std::fmt;

@@ -1,0 +1,148 @@
+//! What must hold.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bowline_registry::store::{Owner, ServiceKey};
+use bowline_registry_bowline::api::bowline::registry::v1::RemovalReason;
+
+use super::client::{Phase, TTL};
+use super::node::{Node, Seen};
+use super::world::{Checked, Host, World};
+
+/// How long two nodes that reach each other may take to find it out, some way round whatever else is broken: a silence, a
+/// call that nobody takes, and another one.
+pub(super) const CALM: Duration = Duration::from_secs(10);
+
+impl World {
+    /// What those who follow node `n` see now, and whether it may be.
+    pub(super) fn look(&mut self, n: usize) -> Checked {
+        let Some(node) = &mut self.hosts[n].node else { return Ok(()) };
+        let seen = node.look().map_err(|e| format!("node {n}: {e}"))?;
+        for (key, seen) in seen {
+            self.sums.changes += 1;
+            match seen {
+                Seen::Came { id, holder } => {
+                    self.tell(|| format!("node {n}: {key} {id} of {holder} is there"));
+                    let cancelled =
+                        self.hosts[n].node.as_ref().is_some_and(|n| n.cancelled.contains(&holder));
+                    if cancelled {
+                        return Err(format!("node {n}: {id} of {holder} came back after it was cancelled"));
+                    }
+                }
+                Seen::Went { id, holder, reason } => {
+                    self.tell(|| format!("node {n}: {key} {id} of {holder} is gone, {reason:?}"));
+                    if reason == RemovalReason::REMOVAL_REASON_CANCELLED
+                        && let Some(node) = &mut self.hosts[n].node
+                    {
+                        node.cancelled.insert(Arc::clone(&holder));
+                    }
+                    self.check_gone(n, &id, &holder)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody who lives, and whose node this node reaches, may be gone.
+    pub(super) fn check_gone(&self, n: usize, id: &str, holder: &Arc<str>) -> Checked {
+        let now = self.now();
+        let Some(client) = self.clients.iter().find(|c| c.holder == *holder) else { return Ok(()) };
+        let Some((renewed, at)) = client.renewed else { return Ok(()) };
+        if client.phase != Phase::Running || at + TTL <= now {
+            return Ok(());
+        }
+        let calm = |host: &Host| host.disturbed + CALM <= now && host.node.is_some();
+        let reaches = n == renewed || self.network.is_clear(n, renewed);
+        if calm(&self.hosts[n]) && calm(&self.hosts[renewed]) && reaches {
+            let (ago, links) = (now - at, self.links());
+            return Err(format!(
+                "node {n} lost {id} of {holder}, which node {renewed} renewed {ago:?} ago; {links}"
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_up(&self, owner: Owner) -> bool {
+        self.nodes().any(|n| n.own.owner == owner)
+    }
+
+    pub(super) fn is_equal(&self) -> bool {
+        let mut roots = self.nodes().map(|n| n.store.root());
+        let first = roots.next();
+        roots.all(|root| Some(root) == first)
+    }
+
+    /// Who has a stream to whom, from whose view.
+    pub(super) fn links(&self) -> String {
+        let of = |n: &Node| {
+            n.streams.keys().map(|s| (*s, self.streams.get(s).map(|s| s.ends))).collect::<Vec<_>>()
+        };
+        let all = self
+            .hosts
+            .iter()
+            .map(|h| (&h.name, h.node.as_ref().map(|n| (of(n), &n.tended.topology.neighbours))));
+        format!("{:?}", all.collect::<Vec<_>>())
+    }
+
+    pub(super) fn differences(&self) -> String {
+        let mut told = Vec::new();
+        let keys: BTreeSet<_> = self.nodes().flat_map(|n| n.views.keys()).collect();
+        for key in keys {
+            let all: Vec<_> = self.nodes().map(|n| n.store.versions(key)).collect();
+            let every: BTreeSet<_> = all.iter().flatten().collect();
+            for fact in every {
+                let have: Vec<_> = (0..all.len()).filter(|n| all[*n].contains(fact)).collect();
+                if have.len() < all.len() {
+                    told.push(format!("{key} {fact:?} at {have:?}"));
+                }
+            }
+        }
+        told.truncate(8);
+        told.join("; ")
+    }
+
+    /// Everybody who lives is everywhere, as they last said; nobody else is, but who may be protected.
+    pub(super) fn check_end(&self) -> Checked {
+        // Of these nobody is taken out, and the dead may hold what the living want.
+        let protected: BTreeSet<ServiceKey> =
+            self.nodes().flat_map(|n| n.store.protected()).map(|p| p.key).collect();
+        if !self.is_equal() {
+            return Err(format!("not equal long after the last mend: {}", self.differences()));
+        }
+        for (n, node) in self.nodes().enumerate() {
+            for client in self.clients.iter().filter(|c| !protected.contains(&c.key)) {
+                let found = node.store.instance(&client.key, &client.id);
+                let found = found.filter(|f| f.holder == client.holder);
+                let (id, holder) = (&client.id, &client.holder);
+                match (client.phase, found) {
+                    (Phase::Running, None) => {
+                        let other = self.clients.iter().any(|c| {
+                            c.holder != client.holder && c.id == client.id && c.phase == Phase::Running
+                        });
+                        if !other {
+                            return Err(format!("node {n} has not {id} of {holder}, which lives"));
+                        }
+                    }
+                    (Phase::Running, Some(found)) => {
+                        let version = found.record.instance().version.clone();
+                        if version != client.content.to_string() {
+                            let last = client.content;
+                            return Err(format!("node {n} has {id} as {version}, and it said {last} last"));
+                        }
+                    }
+                    // A node that died knowing it alone does not count: its word went with it.
+                    (Phase::Stopped { confirmed: true }, Some(found)) if self.is_up(found.owner) => {
+                        return Err(format!("node {n} has {id} of {holder}, which was cancelled"));
+                    }
+                    (Phase::Crashed, Some(_)) if node.store.orphans() == 0 => {
+                        return Err(format!("node {n} has {id} of {holder}, which is long dead"));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+}
