@@ -15,7 +15,8 @@ pub(crate) struct Package {
 pub(crate) const OF_TESTS: &[Package] = &[
     Package { name: "python3-pip", file: "/usr/bin/pip3" },
     Package { name: "etcd-server", file: "/usr/bin/etcd" },
-    Package { name: "iproute2", "zookeeper", file: "/usr/share/java/zookeeper.jar" },
+    Package { name: "zookeeper", file: "/usr/share/java/zookeeper.jar" },
+    Package { name: "iproute2", file: "/usr/sbin/ip" },
 ];
 
 /// Installs what is missing where that is possible, and says how otherwise.
