@@ -77,7 +77,8 @@ fn lossless(fleet: &Fleet, report: &Report, what: &str) {
         report.behind
     );
     // What was lost is explained where it was: the logs go with the fleet.
-    let told = |line: &&str| report.failures.keys().any(|f| line.contains(f.split(' ').next().unwrap_or(f)));
+    let code = |line: &str| report.failures.keys().any(|f| line.contains(f.split(' ').next().unwrap_or(f)));
+    let told = |line: &&str| code(line) || line.contains("goes without a part");
     let logs = || {
         let logs = fleet.instances.iter().map(|i| (i.app, i.log()));
         let lines = |(app, log): (App, String)| {
