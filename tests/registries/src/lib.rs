@@ -7,6 +7,7 @@
 mod bowline;
 mod etcd;
 pub mod suite;
+mod zookeeper;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use bowline_discovery::{Discovery, Registrar};
 
 pub use crate::bowline::Bowline;
 pub use crate::etcd::Etcd;
+pub use crate::zookeeper::Zookeeper;
 
 /// The lease of every registration in these tests.
 pub const LEASE: Duration = Duration::from_secs(3);
