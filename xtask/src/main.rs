@@ -6,6 +6,7 @@ mod bench;
 mod chore;
 mod packages;
 mod test;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -22,6 +23,8 @@ struct Args {
 enum Chore {
     /// Everything that must hold before a change lands: format, lints, tests, licences.
     Test(test::Options),
+    /// Servers for tests that no Debian package brings; without them, the tests that need them say that they are skipped.
+    Tools,
     /// What performance claims rest on: a line per figure, and a failure where a bound is missed.
     Bench(bench::Options),
 }
@@ -29,6 +32,7 @@ enum Chore {
 fn main() -> ExitCode {
     let outcome = match Args::parse().chore {
         Chore::Test(options) => test::run(&options),
+        Chore::Tools => tools::run(),
         Chore::Bench(options) => bench::run(&options),
     };
     match outcome {

@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | [`etcd`] | etcd, one member | `etcd-server` |
 //! | [`zookeeper`] | ZooKeeper, standalone | `zookeeper` |
+//! | [`consul`] | Consul, one server | none; `cargo xtask tools` builds it |
 //!
 //! A [`Relay`] is a way to a server that can break while the server lives.
 //!
@@ -47,4 +48,17 @@ pub async fn etcd() -> Result<Server> {
 /// If the package is missing, or it does not answer within a minute: with the end of its log.
 pub async fn zookeeper() -> Result<Server> {
     Server::run(recipe::ZOOKEEPER).await
+}
+
+/// Starts Consul, as a server with a directory of its own, and waits until it has a leader.
+///
+/// # Errors
+/// If it is not built, or does not answer within a minute: with the end of its log.
+pub async fn consul() -> Result<Server> {
+    Server::run(recipe::CONSUL).await
+}
+
+/// Whether `cargo xtask tools` has built Consul here.
+pub fn has_consul() -> bool {
+    recipe::has_tool("consul")
 }

@@ -22,6 +22,7 @@ pub(crate) fn connect(settings: &RegistrySettings, env: &str, calls: &CallMetric
     let (discovery, registrar) = match settings.target.split_once("://") {
         Some(("etcd" | "etcds", _)) => etcd(settings, env, calls)?,
         Some(("zookeeper", _)) => zookeeper(settings, env)?,
+        Some(("consul", _)) => consul(settings, env, calls)?,
         _ => ours(settings, env, calls)?,
     };
     let discovery: Arc<dyn Discovery> = match &settings.snapshots {
@@ -32,14 +33,14 @@ pub(crate) fn connect(settings: &RegistrySettings, env: &str, calls: &CallMetric
 }
 
 /// A channel to the registry's servers, which are not found through a registry themselves.
-fn channel(target: &str, calls: &CallMetrics) -> Result<Channel> {
+fn channel(target: &str, options: ChannelOptions, calls: &CallMetrics) -> Result<Channel> {
     let resolver = Arc::new(Resolver::new().with_dns(Arc::new(Dns::system()?)));
-    let builder = Channel::builder(target).options(ChannelOptions::default());
+    let builder = Channel::builder(target).options(options);
     builder.resolver(resolver).calls(calls.clone()).build().context("the registry's target")
 }
 
 fn ours(settings: &RegistrySettings, env: &str, calls: &CallMetrics) -> Result<Sides> {
-    let channel = channel(&settings.target, calls)?;
+    let channel = channel(&settings.target, ChannelOptions::default(), calls)?;
     let mut options = Options::default();
     options.namespace.clone_from(&settings.namespace);
     env.clone_into(&mut options.env);
@@ -55,7 +56,7 @@ fn etcd(settings: &RegistrySettings, env: &str, calls: &CallMetrics) -> Result<S
     let (members, mut options) = Options::from_url(&settings.target)?;
     env.clone_into(&mut options.env);
     let members: Vec<_> = members.iter().map(ToString::to_string).collect();
-    let channel = channel(&format!("static:///{}", members.join(",")), calls)?;
+    let channel = channel(&format!("static:///{}", members.join(",")), ChannelOptions::default(), calls)?;
     let registry = Arc::new(EtcdRegistry::new(channel, options)?);
     Ok((Arc::clone(&registry) as Arc<_>, registry))
 }
@@ -81,8 +82,29 @@ fn zookeeper(_: &RegistrySettings, _: &str) -> Result<Sides> {
     Err(not_built_in("zookeeper"))
 }
 
+#[cfg(feature = "consul")]
+fn consul(settings: &RegistrySettings, env: &str, calls: &CallMetrics) -> Result<Sides> {
+    use bowline_client::HttpVersion;
+    use bowline_registry_consul::{ConsulRegistry, Options};
+
+    no_namespace(settings, "set another environment")?;
+    let (agent, mut options) = Options::from_url(&settings.target)?;
+    env.clone_into(&mut options.env);
+    let connections = ConsulRegistry::CONNECTIONS;
+    let http1 =
+        ChannelOptions { http: HttpVersion::Http1, http1_connections: connections, ..Default::default() };
+    let channel = channel(&agent.to_string(), http1, calls)?;
+    let registry = Arc::new(ConsulRegistry::new(channel, &agent.authority(), options)?);
+    Ok((Arc::clone(&registry) as Arc<_>, registry))
+}
+
+#[cfg(not(feature = "consul"))]
+fn consul(_: &RegistrySettings, _: &str, _: &CallMetrics) -> Result<Sides> {
+    Err(not_built_in("consul"))
+}
+
 /// Refuses a namespace, which only our registry has.
-#[cfg(any(feature = "etcd", feature = "zookeeper"))]
+#[cfg(any(feature = "consul", feature = "etcd", feature = "zookeeper"))]
 fn no_namespace(settings: &RegistrySettings, instead: &str) -> Result<()> {
     if settings.namespace == crate::settings::default_namespace() {
         return Ok(());
@@ -92,7 +114,7 @@ fn no_namespace(settings: &RegistrySettings, instead: &str) -> Result<()> {
     )))
 }
 
-#[cfg(not(all(feature = "etcd", feature = "zookeeper")))]
+#[cfg(not(all(feature = "consul", feature = "etcd", feature = "zookeeper")))]
 fn not_built_in(feature: &str) -> bowline_core::Error {
     bowline_core::Error::failed_precondition(format!(
         "the registry's target begins with `{feature}`, and the adapter to that is not built in; \
@@ -114,9 +136,12 @@ mod tests {
     #[tokio::test]
     async fn the_scheme_of_the_target_chooses_the_adapter() {
         assert!(connected("http://127.0.0.1:1").is_ok());
-        for (scheme, is_built_in) in
-            [("etcd", cfg!(feature = "etcd")), ("zookeeper", cfg!(feature = "zookeeper"))]
-        {
+        let schemes = [
+            ("consul", cfg!(feature = "consul")),
+            ("etcd", cfg!(feature = "etcd")),
+            ("zookeeper", cfg!(feature = "zookeeper")),
+        ];
+        for (scheme, is_built_in) in schemes {
             let target = format!("{scheme}://127.0.0.1:1");
             if !is_built_in {
                 let error = connected(&target).err().unwrap();
