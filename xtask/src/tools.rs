@@ -12,7 +12,8 @@ const CONSUL: &str = "v1.13.9";
 /// Builds each into `target/tools`, if it is not there and its language's tools are.
 pub(crate) fn run() -> Result {
     let tools = directory()?;
-    consul(&tools)
+    consul(&tools)?;
+    eureka(&tools)
 }
 
 /// Beside the directory that this program is in, whichever target directory Cargo was told.
@@ -22,9 +23,9 @@ fn directory() -> Result<PathBuf> {
     Ok(target.unwrap_or_else(|| root().join("target")).join("tools"))
 }
 
-fn has(program: &str) -> bool {
+fn has(program: &str, version: &str) -> bool {
     let mut command = Command::new(program);
-    command.arg("version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.arg(version).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok()
 }
 
@@ -41,7 +42,7 @@ fn consul(tools: &Path) -> Result {
     if is_there {
         return Ok(());
     }
-    if !has("go") {
+    if !has("go", "version") {
         println!("\n== skipped: consul, for there is no `go`; install golang");
         return Ok(());
     }
@@ -58,4 +59,25 @@ fn consul(tools: &Path) -> Result {
     step("fetching consul", &mut go(&["get", &format!("github.com/hashicorp/consul@{CONSUL}")]))?;
     let mut build = go(&["build", "-trimpath", "-o"]);
     step("building consul", build.arg(&program).arg("github.com/hashicorp/consul"))
+}
+
+/// From `interop/eureka-server`, with what Maven fetches for it.
+fn eureka(tools: &Path) -> Result {
+    let jar = tools.join("bin/eureka-server.jar");
+    if jar.exists() {
+        return Ok(());
+    }
+    if !has("mvn", "--version") {
+        println!("\n== skipped: eureka-server, for there is no `mvn`; install maven and a JDK");
+        return Ok(());
+    }
+    let built = tools.join("eureka-server");
+    let mut maven = Command::new("mvn");
+    maven.args(["--quiet", "--batch-mode", "-f", "interop/eureka-server/pom.xml"]);
+    // Nothing is written beside the sources.
+    maven.arg(format!("-DbuildDirectory={}", built.display())).arg("package");
+    step("building eureka-server", &mut maven)?;
+    make(&tools.join("bin"))?;
+    let copied = std::fs::copy(built.join("eureka-server-1.jar"), &jar);
+    copied.map(|_| ()).map_err(|error| format!("copying the jar of eureka-server: {error}"))
 }

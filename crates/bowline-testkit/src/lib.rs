@@ -8,6 +8,7 @@
 //! | [`etcd`] | etcd, one member | `etcd-server` |
 //! | [`zookeeper`] | ZooKeeper, standalone | `zookeeper` |
 //! | [`consul`] | Consul, one server | none; `cargo xtask tools` builds it |
+//! | [`eureka`] | Spring Cloud's Eureka server, without its caches and self-preservation | `default-jre-headless`; `cargo xtask tools` builds it |
 //!
 //! A [`Relay`] is a way to a server that can break while the server lives.
 //!
@@ -61,4 +62,17 @@ pub async fn consul() -> Result<Server> {
 /// Whether `cargo xtask tools` has built Consul here.
 pub fn has_consul() -> bool {
     recipe::has_tool("consul")
+}
+
+/// Starts Spring Cloud's Eureka server and waits until it answers, at `/eureka`. It has no data that outlives it.
+///
+/// # Errors
+/// If it is not built, or does not answer within a minute: with the end of its log.
+pub async fn eureka() -> Result<Server> {
+    Server::run(recipe::EUREKA).await
+}
+
+/// Whether `cargo xtask tools` has built Eureka's server here.
+pub fn has_eureka() -> bool {
+    recipe::has_tool("eureka-server.jar")
 }

@@ -103,3 +103,18 @@ pub(crate) const CONSUL: Recipe = Recipe {
     question: "GET /v1/health/service/consul?passing HTTP/1.0\r\n\r\n",
     answer: "\"ServiceID\":\"\"",
 };
+
+pub(crate) const EUREKA: Recipe = Recipe {
+    name: "eureka",
+    packages: &[("default-jre-headless", "/usr/bin/java")],
+    ports: 1,
+    command: |_, ports| {
+        let mut command = Command::new("/usr/bin/java");
+        // It starts often and does not run for long.
+        command.args(["-Xmx192m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-jar"]);
+        command.arg(tool("eureka-server.jar")?).arg(format!("--server.port={}", ports[0]));
+        Ok(command)
+    },
+    question: "GET /eureka/apps HTTP/1.0\r\nAccept: application/json\r\n\r\n",
+    answer: "apps__hashcode",
+};

@@ -23,6 +23,7 @@ pub(crate) fn connect(settings: &RegistrySettings, env: &str, calls: &CallMetric
         Some(("etcd" | "etcds", _)) => etcd(settings, env, calls)?,
         Some(("zookeeper", _)) => zookeeper(settings, env)?,
         Some(("consul", _)) => consul(settings, env, calls)?,
+        Some(("eureka", _)) => eureka(settings, env, calls)?,
         _ => ours(settings, env, calls)?,
     };
     let discovery: Arc<dyn Discovery> = match &settings.snapshots {
@@ -103,8 +104,30 @@ fn consul(_: &RegistrySettings, _: &str, _: &CallMetrics) -> Result<Sides> {
     Err(not_built_in("consul"))
 }
 
+#[cfg(feature = "eureka")]
+fn eureka(settings: &RegistrySettings, env: &str, calls: &CallMetrics) -> Result<Sides> {
+    use bowline_client::HttpVersion;
+    use bowline_registry_eureka::{EurekaRegistry, Options};
+
+    no_namespace(settings, "set another environment")?;
+    let (servers, mut options) = Options::from_url(&settings.target)?;
+    env.clone_into(&mut options.env);
+    let server = |server: &bowline_core::Endpoint| {
+        let http1 = ChannelOptions { http: HttpVersion::Http1, ..Default::default() };
+        Ok((channel(&server.to_string(), http1, calls)?, server.authority()))
+    };
+    let servers = servers.iter().map(server).collect::<Result<Vec<_>>>()?;
+    let registry = Arc::new(EurekaRegistry::new(servers, options)?);
+    Ok((Arc::clone(&registry) as Arc<_>, registry))
+}
+
+#[cfg(not(feature = "eureka"))]
+fn eureka(_: &RegistrySettings, _: &str, _: &CallMetrics) -> Result<Sides> {
+    Err(not_built_in("eureka"))
+}
+
 /// Refuses a namespace, which only our registry has.
-#[cfg(any(feature = "consul", feature = "etcd", feature = "zookeeper"))]
+#[cfg(any(feature = "consul", feature = "etcd", feature = "eureka", feature = "zookeeper"))]
 fn no_namespace(settings: &RegistrySettings, instead: &str) -> Result<()> {
     if settings.namespace == crate::settings::default_namespace() {
         return Ok(());
@@ -114,7 +137,7 @@ fn no_namespace(settings: &RegistrySettings, instead: &str) -> Result<()> {
     )))
 }
 
-#[cfg(not(all(feature = "consul", feature = "etcd", feature = "zookeeper")))]
+#[cfg(not(all(feature = "consul", feature = "etcd", feature = "eureka", feature = "zookeeper")))]
 fn not_built_in(feature: &str) -> bowline_core::Error {
     bowline_core::Error::failed_precondition(format!(
         "the registry's target begins with `{feature}`, and the adapter to that is not built in; \
@@ -139,6 +162,7 @@ mod tests {
         let schemes = [
             ("consul", cfg!(feature = "consul")),
             ("etcd", cfg!(feature = "etcd")),
+            ("eureka", cfg!(feature = "eureka")),
             ("zookeeper", cfg!(feature = "zookeeper")),
         ];
         for (scheme, is_built_in) in schemes {

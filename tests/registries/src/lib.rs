@@ -7,6 +7,7 @@
 mod bowline;
 mod consul;
 mod etcd;
+mod eureka;
 pub mod suite;
 mod zookeeper;
 
@@ -19,6 +20,7 @@ use bowline_discovery::{Discovery, Registrar};
 pub use crate::bowline::Bowline;
 pub use crate::consul::{Consul, consul_client};
 pub use crate::etcd::Etcd;
+pub use crate::eureka::{BowlineAsEureka, Eureka, eureka_client};
 pub use crate::zookeeper::Zookeeper;
 
 /// The lease of every registration in these tests.
