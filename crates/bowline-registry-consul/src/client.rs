@@ -17,6 +17,8 @@ use crate::form::{self, Service};
 use crate::options::Options;
 
 const TOKEN: HeaderName = HeaderName::from_static("x-consul-token");
+/// Says, from 1.11 on, that an answer lacks what the token does not allow to be read: it is no error to Consul.
+const FILTERED: HeaderName = HeaderName::from_static("x-consul-results-filtered-by-acls");
 const INDEX: HeaderName = HeaderName::from_static("x-consul-index");
 /// How long an answer may be: some ten thousand instances.
 const ANSWER: usize = 32 << 20;
@@ -218,7 +220,13 @@ impl Client {
         let index = answer.headers().get(INDEX).and_then(|index| index.to_str().ok()?.parse().ok());
         let index =
             index.ok_or_else(|| Error::unavailable("what answered a list has no index, so is no Consul"))?;
-        Ok(Listed { entries: read(answer.body())?, index })
+        let entries: Vec<Entry> = read(answer.body())?;
+        if entries.is_empty() && answer.headers().get(FILTERED).is_some_and(|filtered| filtered == "true") {
+            return Err(Error::permission_denied(format!(
+                "the token for Consul does not allow to read `{service}`; it takes service:read and node:read"
+            )));
+        }
+        Ok(Listed { entries, index })
     }
 
     /// A node, as the catalog has it now.

@@ -58,14 +58,15 @@ async fn wait(news: &watch::Sender<News>, time: Duration) {
 
 /// What there is now. After a failure everything is asked for anew: the server may be another one, or have begun anew.
 async fn round(client: &Client, known: Option<Apps>) -> Result<Apps> {
-    let delta = client.delta().await?;
-    if let (Some(mut apps), Some(delta)) = (known, delta) {
+    if let Some(mut apps) = known
+        && let Some(delta) = client.delta().await?
+    {
         if apps.change(delta) {
             return Ok(apps);
         }
         tracing::debug!("changes at Eureka were missed; asking for everything");
     }
     let all = client.all().await?;
-    // Asked for again, so that who is missing in the list is told with why.
+    // After the list, so that whoever is missing in it is told of with why.
     Ok(Apps::of(all, client.delta().await?))
 }

@@ -18,6 +18,8 @@ use crate::wire::{self, Event, Reply, Ticket, code, op, xid};
 const MESSAGE: usize = 16 << 20;
 /// No further requests are taken while this much is not sent yet, or this many are not answered.
 const UNSENT: usize = 1 << 20;
+/// How much is read at a time, where there is so much.
+const READ: usize = 16 << 10;
 const UNANSWERED: usize = 4096;
 
 /// A connection that has a session.
@@ -78,6 +80,7 @@ impl Connection {
     }
 
     async fn read(&mut self) -> Result<()> {
+        self.received.reserve(READ);
         match self.stream.read_buf(&mut self.received).await.context("reading from ZooKeeper")? {
             0 => Err(closed()),
             _ => Ok(()),
@@ -131,6 +134,7 @@ impl Connection {
             let ping_at = said + self.timeout / 3;
             let dead_at = *heard + self.timeout * 2 / 3;
             let takes_more = self.unsent.len() < UNSENT && waiting.len() < UNANSWERED;
+            self.received.reserve(READ);
             let (mut reader, mut writer) = self.stream.split();
             tokio::select! {
                 read = reader.read_buf(&mut self.received) => {

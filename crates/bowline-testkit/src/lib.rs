@@ -59,6 +59,15 @@ pub async fn consul() -> Result<Server> {
     Server::run(recipe::CONSUL).await
 }
 
+/// As [`consul`], with access lists that let nobody do anything without a token. With the server comes the token that may do
+/// everything.
+///
+/// # Errors
+/// As [`consul`].
+pub async fn consul_with_token() -> Result<(Server, &'static str)> {
+    Ok((Server::run(recipe::CONSUL_WITH_TOKEN).await?, recipe::CONSUL_TOKEN))
+}
+
 /// Whether `cargo xtask tools` has built Consul here.
 pub fn has_consul() -> bool {
     recipe::has_tool("consul")

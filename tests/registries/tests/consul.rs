@@ -132,3 +132,33 @@ async fn what_consul_has_no_place_for_is_refused_and_a_datacenter_that_is_not_th
     })
     .await;
 }
+
+#[tokio::test]
+async fn with_access_lists_the_token_is_shown_and_who_has_none_is_refused() {
+    if let Some(why) = Consul::missing() {
+        println!("skipped: {why}");
+        return;
+    }
+    let (consul, token) = bowline_testkit::consul_with_token().await.unwrap();
+    let mut options = Options::default();
+    options.token = Some(token.into());
+    let user = consul_client(&consul.address(), options);
+    let watcher = user.watch("s");
+    let held = user.register(&cx(), Instance::new("s", "a")).await.unwrap();
+    until(&watcher, |s| s.state == State::Live).await;
+    let stranger = consul_client(&consul.address(), Options::default());
+    let error = stranger.register(&cx(), Instance::new("s", "b")).await.err().unwrap();
+    assert!(error.is_denied() && error.to_string().contains("ermission denied"), "{error}");
+
+    // Consul itself tells an empty list to a token that may not read.
+    let mut http = Http::connect(consul.port()).await;
+    let powerless = http.call("PUT", "/v1/acl/token", &[("x-consul-token", token)], "{}").await.json();
+    let mut options = Options::default();
+    options.token = Some(powerless["SecretID"].as_str().unwrap().into());
+    let powerless = consul_client(&consul.address(), options);
+    let unseen = powerless.watch("s");
+    until(&unseen, |s| s.fault.as_deref().is_some_and(|fault| fault.contains("service:read"))).await;
+    assert_eq!(unseen.current().state, State::Pending);
+    held.deregister(&cx()).await.unwrap();
+    until(&watcher, |s| s.state == State::Empty(Emptiness::Cancelled)).await;
+}
