@@ -111,8 +111,10 @@ impl Eureka {
     fn later(&self, known: u64) -> u64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX).max(known.saturating_add(1));
-        let said = self.0.dirty.fetch_max(now, Ordering::Relaxed);
-        now.max(said)
+        let next = |said: u64| now.max(said.saturating_add(1));
+        let (order, dirty) = (Ordering::Relaxed, &self.0.dirty);
+        // It never refuses, so that both arms hold what was said before.
+        next(dirty.fetch_update(order, order, |said| Some(next(said))).unwrap_or_else(|said| said))
     }
 
     fn body(&self, instance: &Instance, holder: u64, dirty: u64, is_leaving: bool) -> Result<Vec<u8>> {
