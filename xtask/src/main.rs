@@ -8,6 +8,7 @@ mod chore;
 mod packages;
 mod simulate;
 mod test;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,8 @@ struct Args {
 enum Chore {
     /// Everything that must hold before a change lands: format, lints, tests, licences.
     Test(test::Options),
+    /// Servers for tests that no Debian package brings; without them, the tests that need them say that they are skipped.
+    Tools,
     /// What performance claims rest on: a line per figure, and a failure where a bound is missed.
     Bench(bench::Options),
     /// Whole systems in virtual time, repeatable by a seed.
@@ -33,6 +36,7 @@ enum Chore {
 fn main() -> ExitCode {
     let outcome = match Args::parse().chore {
         Chore::Test(options) => test::run(&options),
+        Chore::Tools => tools::run(),
         Chore::Bench(options) => bench::run(&options),
         Chore::Simulate(options) => simulate::run(&options),
     };

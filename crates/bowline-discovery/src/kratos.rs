@@ -17,7 +17,7 @@
 use std::collections::BTreeMap;
 
 use bowline_core::{Endpoint, Error, Instance, InstanceId, InstanceStatus, Result, Scheme, Tenant};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 const WEIGHT: &str = "weight";
 const OURS: &str = "bowline.";
@@ -28,17 +28,23 @@ const TENANT: &str = "bowline.tenant";
 const STATUS: &str = "bowline.status";
 const DEFAULT_ENV: &str = "default";
 
-#[derive(Deserialize, Serialize)]
-struct ServiceInstance {
-    id: String,
-    name: String,
+/// An instance as Kratos knows it, for registries that have a form of their own for these fields.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "they are called what they are, in Kratos' `registry.ServiceInstance`")]
+pub struct ServiceInstance {
+    pub id: String,
+    pub name: String,
     #[serde(default)]
-    version: String,
+    pub version: String,
     // Go writes an empty map and an empty list as null.
-    #[serde(default)]
-    metadata: Option<BTreeMap<String, String>>,
-    #[serde(default)]
-    endpoints: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "or_empty")]
+    pub metadata: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "or_empty")]
+    pub endpoints: Vec<String>,
+}
+
+fn or_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(input: D) -> Result<T, D::Error> {
+    Ok(Option::<T>::deserialize(input)?.unwrap_or_default())
 }
 
 fn canonical(env: &str) -> &str {
@@ -60,6 +66,15 @@ fn canonical(env: &str) -> &str {
 /// assert_eq!(kratos::from_json(&value, "catalog", "").unwrap(), Some(instance));
 /// ```
 pub fn to_json(instance: &Instance, env: &str) -> Result<Vec<u8>> {
+    let value = encode(instance, env)?;
+    serde_json::to_vec(&value).map_err(|e| Error::internal("an instance as JSON").with_source(e))
+}
+
+/// An instance in Kratos' fields. `env` is the environment of who has none of its own.
+///
+/// # Errors
+/// As [`to_json`].
+pub fn encode(instance: &Instance, env: &str) -> Result<ServiceInstance> {
     for (what, name) in [("service", &*instance.service), ("instance id", instance.id.as_str())] {
         if name.is_empty()
             || matches!(name, "." | "..")
@@ -108,14 +123,13 @@ pub fn to_json(instance: &Instance, env: &str) -> Result<Vec<u8>> {
         endpoints.push(text);
         endpoints.extend(grpc);
     }
-    let value = ServiceInstance {
+    Ok(ServiceInstance {
         id: instance.id.as_str().into(),
         name: instance.service.as_ref().into(),
         version: instance.version.clone(),
-        metadata: Some(metadata),
-        endpoints: Some(endpoints),
-    };
-    serde_json::to_vec(&value).map_err(|e| Error::internal("an instance as JSON").with_source(e))
+        metadata,
+        endpoints,
+    })
 }
 
 /// The instance in a value. `None` if it is one of another service or of another environment than `env`.
@@ -125,7 +139,15 @@ pub fn to_json(instance: &Instance, env: &str) -> Result<Vec<u8>> {
 pub fn from_json(value: &[u8], service: &str, env: &str) -> Result<Option<Instance>> {
     let found: ServiceInstance = serde_json::from_slice(value)
         .map_err(|e| Error::invalid_argument(format!("the value is no instance: {e}")).with_source(e))?;
-    let mut metadata = found.metadata.unwrap_or_default();
+    decode(found, service, env)
+}
+
+/// The instance in Kratos' fields. `None` if it is one of another service or of another environment than `env`.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` if it has endpoints of which none can be used here, or a malformed tenant.
+pub fn decode(found: ServiceInstance, service: &str, env: &str) -> Result<Option<Instance>> {
+    let mut metadata = found.metadata;
     let here = metadata.remove(ENV).is_none_or(|its| its == canonical(env));
     if found.name != service || !here {
         return Ok(None);
@@ -153,7 +175,7 @@ pub fn from_json(value: &[u8], service: &str, env: &str) -> Result<Option<Instan
             // Also what a newer version may say: taking traffic is what instances are there for.
             _ => InstanceStatus::Up,
         },
-        endpoints: endpoints(&found.endpoints.unwrap_or_default())?,
+        endpoints: endpoints(&found.endpoints)?,
         metadata,
     }))
 }

@@ -7,6 +7,8 @@
 //! |---|---|---|
 //! | [`etcd`] | etcd, one member | `etcd-server` |
 //! | [`zookeeper`] | ZooKeeper, standalone | `zookeeper` |
+//! | [`consul`] | Consul, one server | none; `cargo xtask tools` builds it |
+//! | [`eureka`] | Spring Cloud's Eureka server, without its caches and self-preservation | `default-jre-headless`; `cargo xtask tools` builds it |
 //!
 //! A [`Relay`] is a way to a server that can break while the server lives.
 //!
@@ -47,4 +49,39 @@ pub async fn etcd() -> Result<Server> {
 /// If the package is missing, or it does not answer within a minute: with the end of its log.
 pub async fn zookeeper() -> Result<Server> {
     Server::run(recipe::ZOOKEEPER).await
+}
+
+/// Starts Consul, as a server with a directory of its own, and waits until it has a leader.
+///
+/// # Errors
+/// If it is not built, or does not answer within a minute: with the end of its log.
+pub async fn consul() -> Result<Server> {
+    Server::run(recipe::CONSUL).await
+}
+
+/// As [`consul`], with access lists that let nobody do anything without a token. With the server comes the token that may do
+/// everything.
+///
+/// # Errors
+/// As [`consul`].
+pub async fn consul_with_token() -> Result<(Server, &'static str)> {
+    Ok((Server::run(recipe::CONSUL_WITH_TOKEN).await?, recipe::CONSUL_TOKEN))
+}
+
+/// Whether `cargo xtask tools` has built Consul here.
+pub fn has_consul() -> bool {
+    recipe::has_tool("consul")
+}
+
+/// Starts Spring Cloud's Eureka server and waits until it answers, at `/eureka`. It has no data that outlives it.
+///
+/// # Errors
+/// If it is not built, or does not answer within a minute: with the end of its log.
+pub async fn eureka() -> Result<Server> {
+    Server::run(recipe::EUREKA).await
+}
+
+/// Whether `cargo xtask tools` has built Eureka's server here.
+pub fn has_eureka() -> bool {
+    recipe::has_tool("eureka-server.jar")
 }

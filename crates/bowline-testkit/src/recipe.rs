@@ -1,9 +1,9 @@
 //! How each server is started, and how it is seen that it answers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bowline_core::{Result, WrapErr};
+use bowline_core::{Error, Result, WrapErr};
 
 /// A kind of server.
 pub(crate) struct Recipe {
@@ -67,4 +67,71 @@ pub(crate) const ZOOKEEPER: Recipe = Recipe {
     },
     question: "srvr",
     answer: "Mode: standalone",
+};
+
+/// What `cargo xtask tools` built.
+fn tool(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("where this test is")?;
+    let target = own.ancestors().find(|path| path.ends_with("debug") || path.ends_with("release"));
+    let path = target.and_then(Path::parent).unwrap_or(Path::new("target")).join("tools/bin").join(name);
+    if path.exists() {
+        return Ok(path);
+    }
+    let path = path.display();
+    Err(Error::failed_precondition(format!("{name} is not at {path}; run: cargo xtask tools")))
+}
+
+/// Whether a recipe's program is there that no package brings.
+pub(crate) fn has_tool(name: &str) -> bool {
+    tool(name).is_ok()
+}
+
+fn run_consul(data: &Path, ports: &[u16]) -> Result<Command> {
+    let mut command = Command::new(tool("consul")?);
+    command.args(["agent", "-server", "-bootstrap-expect=1", "-bind=127.0.0.1", "-client=127.0.0.1"]);
+    command.args(["-dns-port=-1", "-grpc-port=-1", "-serf-wan-port=-1", "-log-level=warn", "-node=n1"]);
+    command.arg(format!("-http-port={}", ports[0])).arg(format!("-server-port={}", ports[1]));
+    command.arg(format!("-serf-lan-port={}", ports[2])).arg("-data-dir").arg(data.join("consul"));
+    // Production's timing; by default elections take some seconds.
+    command.args(["-hcl", "performance { raft_multiplier = 1 } disable_update_check = true"]);
+    Ok(command)
+}
+
+pub(crate) const CONSUL: Recipe = Recipe {
+    name: "consul",
+    packages: &[],
+    ports: 3,
+    command: run_consul,
+    question: "GET /v1/health/service/consul?passing HTTP/1.0\r\n\r\n",
+    answer: "\"ServiceID\":\"\"",
+};
+
+/// The token that may do everything, of a Consul that asks for one.
+pub(crate) const CONSUL_TOKEN: &str = "5e3f0a52-0f0c-4c5e-9a55-0b8f2f3f6c11";
+
+pub(crate) const CONSUL_WITH_TOKEN: Recipe = Recipe {
+    command: |data, ports| {
+        let mut command = run_consul(data, ports)?;
+        let tokens = format!("initial_management = \"{CONSUL_TOKEN}\" agent = \"{CONSUL_TOKEN}\"");
+        let lists = format!("acl {{ enabled = true default_policy = \"deny\" tokens {{ {tokens} }} }}");
+        command.args(["-hcl", &lists]);
+        Ok(command)
+    },
+    question: "GET /v1/health/service/consul?passing&token=5e3f0a52-0f0c-4c5e-9a55-0b8f2f3f6c11 HTTP/1.0\r\n\r\n",
+    ..CONSUL
+};
+
+pub(crate) const EUREKA: Recipe = Recipe {
+    name: "eureka",
+    packages: &[("default-jre-headless", "/usr/bin/java")],
+    ports: 1,
+    command: |_, ports| {
+        let mut command = Command::new("/usr/bin/java");
+        // It starts often and does not run for long.
+        command.args(["-Xmx192m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-jar"]);
+        command.arg(tool("eureka-server.jar")?).arg(format!("--server.port={}", ports[0]));
+        Ok(command)
+    },
+    question: "GET /eureka/apps HTTP/1.0\r\nAccept: application/json\r\n\r\n",
+    answer: "apps__hashcode",
 };

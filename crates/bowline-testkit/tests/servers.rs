@@ -1,6 +1,11 @@
 //! Every server starts, keeps its address and data over a kill, hangs when paused, and is gone when dropped.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, not marked as tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests, not marked as tests"
+)]
 
 use std::time::Duration;
 
@@ -65,4 +70,23 @@ async fn etcd_is_killed_paused_and_started_again_at_its_address() {
 #[tokio::test]
 async fn zookeeper_is_killed_paused_and_started_again_at_its_address() {
     lives(bowline_testkit::zookeeper().await, "srvr", "Mode: standalone").await;
+}
+
+#[tokio::test]
+async fn consul_is_killed_paused_and_started_again_at_its_address() {
+    if !bowline_testkit::has_consul() {
+        println!("skipped: there is no Consul; run: cargo xtask tools");
+        return;
+    }
+    lives(bowline_testkit::consul().await, "GET /v1/status/leader HTTP/1.0\r\n\r\n", "127.0.0.1:").await;
+}
+
+#[tokio::test]
+async fn eureka_is_killed_paused_and_started_again_at_its_address() {
+    if !bowline_testkit::has_eureka() {
+        println!("skipped: there is no server of Eureka; run: cargo xtask tools");
+        return;
+    }
+    let question = "GET /eureka/apps HTTP/1.0\r\nAccept: application/json\r\n\r\n";
+    lives(bowline_testkit::eureka().await, question, "apps__hashcode").await;
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bowline_client::{Channel, ChannelOptions};
-use bowline_core::{Error, Result, WrapErr};
+use bowline_core::{Result, WrapErr};
 use bowline_discovery::{Discovery, DiskSnapshots, Dns, Registrar, Resolver};
 use bowline_registry_bowline::{BowlineRegistry, Options};
 use bowline_telemetry::CallMetrics;
@@ -21,6 +21,9 @@ pub(crate) type Sides = (Arc<dyn Discovery>, Arc<dyn Registrar>);
 pub(crate) fn connect(settings: &RegistrySettings, env: &str, calls: &CallMetrics) -> Result<Sides> {
     let (discovery, registrar) = match settings.target.split_once("://") {
         Some(("etcd" | "etcds", _)) => etcd(settings, env, calls)?,
+        Some(("zookeeper", _)) => zookeeper(settings, env)?,
+        Some(("consul", _)) => consul(settings, env, calls)?,
+        Some(("eureka", _)) => eureka(settings, env, calls)?,
         _ => ours(settings, env, calls)?,
     };
     let discovery: Arc<dyn Discovery> = match &settings.snapshots {
@@ -31,14 +34,14 @@ pub(crate) fn connect(settings: &RegistrySettings, env: &str, calls: &CallMetric
 }
 
 /// A channel to the registry's servers, which are not found through a registry themselves.
-fn channel(target: &str, calls: &CallMetrics) -> Result<Channel> {
+fn channel(target: &str, options: ChannelOptions, calls: &CallMetrics) -> Result<Channel> {
     let resolver = Arc::new(Resolver::new().with_dns(Arc::new(Dns::system()?)));
-    let builder = Channel::builder(target).options(ChannelOptions::default());
+    let builder = Channel::builder(target).options(options);
     builder.resolver(resolver).calls(calls.clone()).build().context("the registry's target")
 }
 
 fn ours(settings: &RegistrySettings, env: &str, calls: &CallMetrics) -> Result<Sides> {
-    let channel = channel(&settings.target, calls)?;
+    let channel = channel(&settings.target, ChannelOptions::default(), calls)?;
     let mut options = Options::default();
     options.namespace.clone_from(&settings.namespace);
     env.clone_into(&mut options.env);
@@ -50,23 +53,95 @@ fn ours(settings: &RegistrySettings, env: &str, calls: &CallMetrics) -> Result<S
 fn etcd(settings: &RegistrySettings, env: &str, calls: &CallMetrics) -> Result<Sides> {
     use bowline_registry_etcd::{EtcdRegistry, Options};
 
-    if settings.namespace != crate::settings::default_namespace() {
-        return Err(Error::invalid_argument(
-            "etcd has no namespaces; leave `namespace` out and set another prefix: etcd://HOST?prefix=/PREFIX",
-        ));
-    }
+    no_namespace(settings, "set another prefix: etcd://HOST?prefix=/PREFIX")?;
     let (members, mut options) = Options::from_url(&settings.target)?;
     env.clone_into(&mut options.env);
     let members: Vec<_> = members.iter().map(ToString::to_string).collect();
-    let channel = channel(&format!("static:///{}", members.join(",")), calls)?;
+    let channel = channel(&format!("static:///{}", members.join(",")), ChannelOptions::default(), calls)?;
     let registry = Arc::new(EtcdRegistry::new(channel, options)?);
     Ok((Arc::clone(&registry) as Arc<_>, registry))
 }
 
 #[cfg(not(feature = "etcd"))]
 fn etcd(_: &RegistrySettings, _: &str, _: &CallMetrics) -> Result<Sides> {
-    Err(Error::failed_precondition(
-        "the registry is an etcd, and its adapter is not built in; build with the feature `etcd` of the crate `bowline`",
+    Err(not_built_in("etcd"))
+}
+
+#[cfg(feature = "zookeeper")]
+fn zookeeper(settings: &RegistrySettings, env: &str) -> Result<Sides> {
+    use bowline_registry_zookeeper::{Options, ZookeeperRegistry};
+
+    no_namespace(settings, "set another prefix: zookeeper://HOST/PREFIX")?;
+    let (servers, mut options) = Options::from_url(&settings.target)?;
+    env.clone_into(&mut options.env);
+    let registry = Arc::new(ZookeeperRegistry::new(&servers, options)?);
+    Ok((Arc::clone(&registry) as Arc<_>, registry))
+}
+
+#[cfg(not(feature = "zookeeper"))]
+fn zookeeper(_: &RegistrySettings, _: &str) -> Result<Sides> {
+    Err(not_built_in("zookeeper"))
+}
+
+#[cfg(feature = "consul")]
+fn consul(settings: &RegistrySettings, env: &str, calls: &CallMetrics) -> Result<Sides> {
+    use bowline_client::HttpVersion;
+    use bowline_registry_consul::{ConsulRegistry, Options};
+
+    no_namespace(settings, "set another environment")?;
+    let (agent, mut options) = Options::from_url(&settings.target)?;
+    env.clone_into(&mut options.env);
+    let connections = ConsulRegistry::CONNECTIONS;
+    let http1 =
+        ChannelOptions { http: HttpVersion::Http1, http1_connections: connections, ..Default::default() };
+    let channel = channel(&agent.to_string(), http1, calls)?;
+    let registry = Arc::new(ConsulRegistry::new(channel, &agent.authority(), options)?);
+    Ok((Arc::clone(&registry) as Arc<_>, registry))
+}
+
+#[cfg(not(feature = "consul"))]
+fn consul(_: &RegistrySettings, _: &str, _: &CallMetrics) -> Result<Sides> {
+    Err(not_built_in("consul"))
+}
+
+#[cfg(feature = "eureka")]
+fn eureka(settings: &RegistrySettings, env: &str, calls: &CallMetrics) -> Result<Sides> {
+    use bowline_client::HttpVersion;
+    use bowline_registry_eureka::{EurekaRegistry, Options};
+
+    no_namespace(settings, "set another environment")?;
+    let (servers, mut options) = Options::from_url(&settings.target)?;
+    env.clone_into(&mut options.env);
+    let server = |server: &bowline_core::Endpoint| {
+        let http1 = ChannelOptions { http: HttpVersion::Http1, ..Default::default() };
+        Ok((channel(&server.to_string(), http1, calls)?, server.authority()))
+    };
+    let servers = servers.iter().map(server).collect::<Result<Vec<_>>>()?;
+    let registry = Arc::new(EurekaRegistry::new(servers, options)?);
+    Ok((Arc::clone(&registry) as Arc<_>, registry))
+}
+
+#[cfg(not(feature = "eureka"))]
+fn eureka(_: &RegistrySettings, _: &str, _: &CallMetrics) -> Result<Sides> {
+    Err(not_built_in("eureka"))
+}
+
+/// Refuses a namespace, which only our registry has.
+#[cfg(any(feature = "consul", feature = "etcd", feature = "eureka", feature = "zookeeper"))]
+fn no_namespace(settings: &RegistrySettings, instead: &str) -> Result<()> {
+    if settings.namespace == crate::settings::default_namespace() {
+        return Ok(());
+    }
+    Err(bowline_core::Error::invalid_argument(format!(
+        "this registry has no namespaces; leave `namespace` out and {instead}"
+    )))
+}
+
+#[cfg(not(all(feature = "consul", feature = "etcd", feature = "eureka", feature = "zookeeper")))]
+fn not_built_in(feature: &str) -> bowline_core::Error {
+    bowline_core::Error::failed_precondition(format!(
+        "the registry's target begins with `{feature}`, and the adapter to that is not built in; \
+         build with the feature `{feature}` of the crate `bowline`"
     ))
 }
 
@@ -84,17 +159,24 @@ mod tests {
     #[tokio::test]
     async fn the_scheme_of_the_target_chooses_the_adapter() {
         assert!(connected("http://127.0.0.1:1").is_ok());
-        #[cfg(feature = "etcd")]
-        {
-            let (discovery, _) = connected("etcd://127.0.0.1:1").unwrap();
+        let schemes = [
+            ("consul", cfg!(feature = "consul")),
+            ("etcd", cfg!(feature = "etcd")),
+            ("eureka", cfg!(feature = "eureka")),
+            ("zookeeper", cfg!(feature = "zookeeper")),
+        ];
+        for (scheme, is_built_in) in schemes {
+            let target = format!("{scheme}://127.0.0.1:1");
+            if !is_built_in {
+                let error = connected(&target).err().unwrap();
+                assert!(error.message().contains(&format!("feature `{scheme}`")), "{error}");
+                continue;
+            }
+            let (discovery, _) = connected(&target).unwrap();
             let cx = bowline_core::Context::background().with_timeout(std::time::Duration::from_millis(1));
             assert!(discovery.watch("s").ready(&cx).await.is_err());
-            assert!(connected("etcd://a?x=1").err().unwrap().message().contains("`x` is unknown"));
-        }
-        #[cfg(not(feature = "etcd"))]
-        {
-            let error = connected("etcd://127.0.0.1:1").err().unwrap();
-            assert!(error.message().contains("feature `etcd`"), "{error}");
+            let error = connected(&format!("{target}?x=1")).err().unwrap();
+            assert!(error.message().contains("`x` is unknown"), "{error}");
         }
     }
 }

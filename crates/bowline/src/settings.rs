@@ -141,8 +141,9 @@ pub struct AdminSettings {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RegistrySettings {
-    /// Its nodes: `http://HOST:PORT`, `static:///A:1,B:2` or `dns:///NAME:PORT` for Bowline's; with the feature `etcd`,
-    /// `etcd://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…][?prefix=/microservices&ttl=15s]`.
+    /// Its nodes: `http://HOST:PORT`, `static:///A:1,B:2` or `dns:///NAME:PORT` for Bowline's. With the feature of the
+    /// same name, also `consul://HOST:PORT`, `etcd://HOST:PORT`, `eureka://HOST:PORT` and `zookeeper://HOST:PORT`;
+    /// docs/registries.md has their forms.
     pub target: String,
     /// Which namespace to register and look in.
     #[serde(default = "default_namespace")]

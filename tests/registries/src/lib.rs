@@ -5,8 +5,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "support of tests")]
 
 mod bowline;
+mod consul;
 mod etcd;
+mod eureka;
 pub mod suite;
+mod zookeeper;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -15,7 +18,10 @@ use std::time::Duration;
 use bowline_discovery::{Discovery, Registrar};
 
 pub use crate::bowline::Bowline;
+pub use crate::consul::{Consul, consul_client};
 pub use crate::etcd::Etcd;
+pub use crate::eureka::{BowlineAsEureka, Eureka, eureka_client};
+pub use crate::zookeeper::Zookeeper;
 
 /// The lease of every registration in these tests.
 pub const LEASE: Duration = Duration::from_secs(3);
@@ -50,6 +56,10 @@ pub trait Backend: Sized + Send {
     /// What it does when the last instance dies.
     const LAST_DEATH: LastDeath;
 
+    /// Why its server cannot be had here, if so: the tests are skipped then, and say it.
+    fn missing() -> Option<&'static str> {
+        None
+    }
     /// Starts the server and waits until it answers.
     fn start() -> impl Future<Output = Self> + Send;
     /// Where clients connect: `HOST:PORT`.
@@ -59,6 +69,11 @@ pub trait Backend: Sized + Send {
     /// A client.
     fn client(&self) -> Client {
         self.client_at(&self.address())
+    }
+    /// A client for a thousand registrations: with a longer lease than [`LEASE`] where the server takes so many only at a pace of its
+    /// own.
+    fn client_for_a_crowd(&self) -> Client {
+        self.client()
     }
     /// Ends the server as `kill -9` does.
     fn kill(&mut self) -> impl Future<Output = ()> + Send;
@@ -79,7 +94,10 @@ macro_rules! conformance {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                $crate::suite::$test::<$backend>().await;
+                match <$backend as $crate::Backend>::missing() {
+                    Some(why) => println!("skipped: {why}"),
+                    None => $crate::suite::$test::<$backend>().await,
+                }
             }
         )*
     };

@@ -292,7 +292,7 @@ pub async fn the_later_holder_of_an_id_has_it<B: Backend>() {
 /// Many.
 pub async fn a_thousand_instances_come_stay_and_go<B: Backend>() {
     let backend = B::start().await;
-    let (provider, consumer) = (backend.client(), backend.client());
+    let (provider, consumer) = (backend.client_for_a_crowd(), backend.client());
     let watcher = consumer.discovery.watch("s");
     let all = (0..1_000).map(|n| register(&provider, instance(&format!("i-{n:04}"))));
     let all = join_all(all).await;

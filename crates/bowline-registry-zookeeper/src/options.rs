@@ -1,0 +1,187 @@
+//! What an adapter is told.
+
+use std::fmt;
+use std::time::Duration;
+
+use bowline_core::{Endpoint, Error, Result};
+use percent_encoding::percent_decode_str;
+
+/// Settings of a [`ZookeeperRegistry`](crate::ZookeeperRegistry).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// Where the nodes are. `/microservices`, Kratos' choice.
+    pub prefix: String,
+    /// The environment whose services are watched, and that instances without one of their own are registered in. Empty,
+    /// the default, is `default`. Instances that do not say theirs, such as those of Kratos, are in every one.
+    pub env: String,
+    /// How long a session lives without a sign of life, and with it the registrations of the process, 1 s to 10 min. The
+    /// servers grant 2 to 20 of their ticks: 4 s to 40 s by their defaults. 15 s, as in Kratos' examples.
+    pub ttl: Duration,
+    /// Who asks, by the scheme `digest`. What is registered then is its user's alone to change.
+    pub credentials: Option<Credentials>,
+    /// How long one request may take, and making a connection, before it counts as failed. 5 s.
+    pub attempt_timeout: Duration,
+    /// How long registering waits for servers that cannot be reached before it goes on in the background. 3 s.
+    pub patience: Duration,
+    /// After a failure the first attempt comes within this time; each further failure doubles it. 100 ms.
+    pub backoff_first: Duration,
+    /// The longest time between attempts, which go on for ever. 10 s.
+    pub backoff_max: Duration,
+    /// For how long instances are kept that a ZooKeeper without its data does not list. 45 s: who is alive has come back by
+    /// then, for a process gives its old session up after `ttl` and tries again within `backoff_max`.
+    pub grace: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            prefix: "/microservices".into(),
+            env: String::new(),
+            ttl: Duration::from_secs(15),
+            credentials: None,
+            attempt_timeout: Duration::from_secs(5),
+            patience: Duration::from_secs(3),
+            backoff_first: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(10),
+            grace: Duration::from_secs(45),
+        }
+    }
+}
+
+/// A user, as ZooKeeper's scheme `digest` has it. The password is not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user's name.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Credentials({}, …)", self.user)
+    }
+}
+
+const FORM: &str = "use zookeeper://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…][/PREFIX][?ttl=15s]";
+
+impl Options {
+    /// Reads `zookeeper://USER:PASSWORD@HOST:PORT,HOST:PORT/microservices?ttl=15s`; user, password, path and what follows the
+    /// question mark may be left out. A port that is left out is 2181.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` with what is wrong and the form. The password is not in the message.
+    ///
+    /// ```
+    /// use bowline_core::Endpoint;
+    /// use bowline_registry_zookeeper::Options;
+    ///
+    /// let (servers, options) = Options::from_url("zookeeper://a,b:1/shop?ttl=5s").unwrap();
+    /// assert_eq!(servers, [Endpoint::http("a", 2181), Endpoint::http("b", 1)]);
+    /// assert_eq!((options.prefix.as_str(), options.ttl.as_secs()), ("/shop", 5));
+    /// ```
+    pub fn from_url(url: &str) -> Result<(Vec<Endpoint>, Self)> {
+        let wrong = |why: &str| {
+            Error::invalid_argument(format!("the address of ZooKeeper is malformed: {why}; {FORM}"))
+        };
+        let rest = url.strip_prefix("zookeeper://");
+        let rest = rest.ok_or_else(|| wrong("it does not begin with zookeeper://"))?;
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let mut options = Self::default();
+        let decode = |text: &str| {
+            let decoded = percent_decode_str(text).decode_utf8().map(|text| text.into_owned());
+            decoded.map_err(|_| wrong("a part is not UTF-8"))
+        };
+        let rest = match rest.rsplit_once('@') {
+            None => rest,
+            Some((credentials, rest)) => {
+                let (user, password) =
+                    credentials.split_once(':').ok_or_else(|| wrong("there is a user and no password"))?;
+                options.credentials = Some(Credentials { user: decode(user)?, password: decode(password)? });
+                rest
+            }
+        };
+        let (servers, path) = rest.split_once('/').unwrap_or((rest, ""));
+        if !path.is_empty() {
+            options.prefix = decode(&format!("/{}", path.trim_end_matches('/')))?;
+        }
+        let server = |text: &str| {
+            let has_port = text.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+            let port = if has_port { "" } else { ":2181" };
+            let server: Result<Endpoint> = format!("http://{text}{port}").parse();
+            server.map_err(|_| wrong("a server is not HOST:PORT"))
+        };
+        let servers = servers.split(',').map(server).collect::<Result<_>>()?;
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if key != "ttl" {
+                return Err(wrong(&format!("`{key}` is unknown")));
+            }
+            let seconds = value.strip_suffix('s').and_then(|seconds| seconds.parse().ok());
+            let seconds = seconds.ok_or_else(|| wrong("`ttl` is no whole number of seconds such as 15s"))?;
+            options.ttl = Duration::from_secs(seconds);
+        }
+        options.check()?;
+        Ok((servers, options))
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        let wrong = |what: String| {
+            Err(Error::invalid_argument(format!("the ZooKeeper registry's options: {what}; {FORM}")))
+        };
+        let parts = self.prefix.strip_prefix('/').unwrap_or_default().split('/');
+        if parts.into_iter().any(|part| matches!(part, "" | "." | "..")) {
+            return wrong(format!("`{}` is no path of a node such as /microservices", self.prefix));
+        }
+        if !(Duration::from_secs(1)..=Duration::from_secs(600)).contains(&self.ttl) {
+            return wrong(format!("`ttl` is {:?}; use 1 s to 600 s", self.ttl));
+        }
+        for (what, time) in [
+            ("attempt_timeout", self.attempt_timeout),
+            ("backoff_first", self.backoff_first),
+            ("backoff_max", self.backoff_max),
+        ] {
+            if time.is_zero() {
+                return wrong(format!("`{what}` is 0; leave it out for its default"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_in_the_address_is_read() {
+        let (servers, options) = Options::from_url("zookeeper://root:p%40ss@[::1],b:2/a/b/?ttl=3s").unwrap();
+        assert_eq!(servers, [Endpoint::http("::1", 2181), Endpoint::http("b", 2)]);
+        assert_eq!((&*options.prefix, options.ttl), ("/a/b", Duration::from_secs(3)));
+        let credentials = options.credentials.unwrap();
+        assert_eq!((&*credentials.user, &*credentials.password), ("root", "p@ss"));
+        assert!(!format!("{credentials:?}").contains("p@ss"));
+        assert_eq!(Options::from_url("zookeeper://a/").unwrap().1.prefix, "/microservices");
+    }
+
+    #[test]
+    fn a_malformed_address_is_refused_with_the_form_and_without_the_password() {
+        for url in [
+            "http://a:1",
+            "zookeeper://",
+            "zookeeper://a:x",
+            "zookeeper://root@a",
+            "zookeeper://u:secret@a:x",
+            "zookeeper://a?ttl=0s",
+            "zookeeper://a?ttl=soon",
+            "zookeeper://a/x//y",
+            "zookeeper://a/../x",
+            "zookeeper://a?lease=1",
+        ] {
+            let error = Options::from_url(url).unwrap_err();
+            assert!(error.is_invalid() && error.message().contains("use zookeeper://"), "{url}: {error}");
+            assert!(!error.message().contains("secret"), "{error}");
+        }
+    }
+}
