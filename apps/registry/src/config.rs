@@ -51,6 +51,8 @@ pub struct Config {
     pub keep_overrides: Duration,
     /// The environment that Eureka's clients, whose protocol knows none, see and register in. Empty for `default`.
     pub eureka_env: String,
+    /// The environment that Nacos' clients, whose protocol knows none, see and register in. Empty for `default`.
+    pub nacos_env: String,
 }
 
 impl Default for Config {
@@ -69,6 +71,7 @@ impl Default for Config {
             refuse_late: Duration::from_secs(120),
             keep_overrides: Duration::from_secs(3600),
             eureka_env: String::new(),
+            nacos_env: String::new(),
         }
     }
 }
@@ -136,8 +139,12 @@ impl Config {
         if self.heartbeat.is_zero() {
             return wrong("`heartbeat` is 0; use 10s");
         }
-        if !is_label(&self.eureka_env) {
-            return wrong("`eureka_env` is no environment; use up to 63 of a-z, A-Z, 0-9, `-` and `_`");
+        for (name, env) in [("eureka_env", &self.eureka_env), ("nacos_env", &self.nacos_env)] {
+            if !is_label(env) {
+                return wrong(&format!(
+                    "`{name}` is no environment; use up to 63 of a-z, A-Z, 0-9, `-` and `_`"
+                ));
+            }
         }
         let limits = &self.limits;
         for (name, limit) in [

@@ -101,7 +101,7 @@ impl Node {
     }
 
     /// Answers in the protocols of the registries before this one: bilibili discovery under `/discovery/`, Eureka under
-    /// `/eureka/`. Set it as the server's fallback.
+    /// `/eureka/`, the HTTP of Nacos under `/nacos/`. Set it as the server's fallback.
     pub fn predecessors(&self) -> impl Fallback {
         Predecessors::new(Arc::clone(&self.0))
     }
@@ -114,7 +114,7 @@ impl Node {
         cx.run(self.0.expire()).await
     }
 
-    /// Ends all watches, long polls and keep-alive streams, so that a server can drain: their clients go to another node
+    /// Ends all watches, long polls, keep-alive streams and Nacos' connections, so that a server can drain: their clients go to another node
     /// or come back later. New ones end at once; single requests are still answered.
     pub fn close(&self) {
         self.0.closed.send_replace(true);
@@ -123,6 +123,11 @@ impl Node {
     /// This life of the node.
     pub fn epoch(&self) -> u64 {
         self.0.epoch
+    }
+
+    /// What its parts share.
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.0)
     }
 
     /// A service's instances now.
@@ -204,6 +209,11 @@ impl Shared {
             self.sooner.notify_one();
         }
         result
+    }
+
+    /// Whether the node is going down.
+    pub(crate) fn is_closed(&self) -> bool {
+        *self.closed.borrow()
     }
 
     /// Waits until the node is closed and says so.

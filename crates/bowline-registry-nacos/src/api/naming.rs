@@ -249,7 +249,8 @@ mod tests {
 
     #[test]
     fn answers_say_how_it_went_and_go_there_and_back() {
-        let service_info = ServiceInfo { name: "s".into(), hosts: vec![Instance::default()], ..Default::default() };
+        let service_info =
+            ServiceInfo { name: "s".into(), hosts: vec![Instance::default()], ..Default::default() };
         let sent = QueryServiceResponse { outcome: Outcome::success("7"), service_info };
         let payload = sent.payload().unwrap();
         assert_eq!(QueryServiceResponse::of(&payload).unwrap(), sent);
@@ -258,6 +259,9 @@ mod tests {
         let error = ErrorResponse { outcome: Outcome::failure(code::NO_RIGHT, "no", "") };
         assert!(!ErrorResponse::of(&error.payload().unwrap()).unwrap().outcome.is_success());
         let wrong = InstanceRequest::of(&payload).unwrap_err();
-        assert!(wrong.message().contains("`QueryServiceResponse` where a `InstanceRequest` is due"), "{wrong}");
+        assert!(
+            wrong.message().contains("`QueryServiceResponse` where a `InstanceRequest` is due"),
+            "{wrong}"
+        );
     }
 }
