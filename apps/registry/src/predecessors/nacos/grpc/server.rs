@@ -31,6 +31,7 @@ const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// ```
 pub struct Nacos {
     server: Server,
+    bound: Option<Endpoint>,
     hub: Arc<Hub>,
 }
 
@@ -51,7 +52,12 @@ impl Nacos {
             .mount(request::server(api.clone()))
             .mount(bi_request_stream::server(api))
             .middleware(TellPeer);
-        Ok(Self { server, hub })
+        Ok(Self { server, bound: None, hub })
+    }
+
+    /// Where it listens, once it does.
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        self.bound.as_ref()
     }
 
     /// How many clients are connected.
@@ -73,8 +79,10 @@ impl AppServer for Nacos {
     }
 
     fn bind<'a>(&'a mut self, _: &'a Context) -> BoxFuture<'a, Result<Vec<Endpoint>>> {
-        let bound = self.server.bind();
-        Box::pin(async move { bound.map(|_| Vec::new()) })
+        Box::pin(async move {
+            self.bound = Some(self.server.bind()?);
+            Ok(Vec::new())
+        })
     }
 
     fn serve(&self) -> BoxFuture<'static, Result<()>> {
