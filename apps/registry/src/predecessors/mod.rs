@@ -22,6 +22,8 @@ use crate::node::Shared;
 const RESERVED: &str = "bowline.";
 /// Where Eureka's own fields are kept.
 const EUREKA: &str = "bowline.eureka";
+/// Where Nacos' own fields are kept.
+const NACOS: &str = "bowline.nacos";
 
 /// Answers under `/discovery/`, `/eureka/` and `/nacos/`.
 pub(crate) struct Predecessors {

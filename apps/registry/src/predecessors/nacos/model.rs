@@ -10,13 +10,11 @@ use bowline_registry_nacos::api::Instance;
 use bowline_registry_nacos::names::{DEFAULT_CLUSTER, instance_id};
 use serde::{Deserialize, Serialize};
 
-use super::super::RESERVED;
 use super::super::params::invalid;
+use super::super::{NACOS, RESERVED};
 use super::names::{Name, cluster_of};
 use crate::store::{Record, ServiceKey};
 
-/// Where [`Own`] is kept.
-pub(super) const OWN: &str = "bowline.nacos";
 /// How long an instance without heartbeats is healthy, unless its metadata says otherwise: what Nacos takes.
 pub(super) const TTL: Duration = Duration::from_secs(15);
 /// How often clients send heartbeats, unless the instance's metadata says otherwise.
@@ -116,7 +114,7 @@ pub(super) fn read(given: Instance, key: &ServiceKey) -> Result<wire::Instance> 
     let field = |name: &str| given.metadata.get(name).cloned().unwrap_or_default();
     let (zone, version) = (field("zone"), field("version"));
     let mut metadata = given.metadata;
-    metadata.insert(OWN.to_owned(), own);
+    metadata.insert(NACOS.to_owned(), own);
     Ok(wire::Instance {
         id: id(&given.ip, given.port, &given.cluster_name),
         service: key.service().to_owned(),
@@ -151,7 +149,7 @@ pub(super) fn beat_interval(metadata: &BTreeMap<String, String>) -> Duration {
 /// An instance of the registry as this protocol tells it; `None` for one without a host and port.
 pub(super) fn tell(record: &Record, name: &Name) -> Option<Instance> {
     let instance = record.instance();
-    let own: Option<Own> = instance.metadata.get(OWN).and_then(|own| serde_json::from_str(own).ok());
+    let own: Option<Own> = instance.metadata.get(NACOS).and_then(|own| serde_json::from_str(own).ok());
     let has = |scheme: &str| instance.endpoints.iter().any(|endpoint| endpoint.starts_with(scheme));
     let is_secure = has("https:") && !has("http:");
     let own = own.or_else(|| made_up(instance))?;

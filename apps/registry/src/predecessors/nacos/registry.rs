@@ -7,7 +7,7 @@ use bowline_core::{Error, Result};
 use bowline_registry_nacos::api::{Instance, ServiceInfo};
 use bowline_registry_nacos::names::DEFAULT_CLUSTER;
 
-use super::super::RESERVED;
+use super::super::{NACOS, RESERVED};
 use super::model;
 use super::names::{Name, cluster_of, namespace_of};
 use crate::node::Shared;
@@ -77,7 +77,7 @@ impl Address<'_> {
         }
         // Those of Nacos have that id.
         let (_, all) = store.registered(key);
-        let mut others = all.into_iter().filter(|r| !r.record.instance().metadata.contains_key(model::OWN));
+        let mut others = all.into_iter().filter(|r| !r.record.instance().metadata.contains_key(NACOS));
         others.find(|other| {
             let told = model::tell(&other.record, name);
             told.is_some_and(|told| {

@@ -19,6 +19,9 @@ use super::super::registry::{self, Address, Registration, Wanted};
 use super::connection::{Connection, Hub, Published};
 use crate::store::ServiceKey;
 
+/// The most bytes of the clusters that are subscribed to: they are kept with the subscription.
+const MAX_CLUSTERS: usize = 1_024;
+
 /// Answers a request. What goes wrong is an answer too.
 ///
 /// # Errors
@@ -200,6 +203,12 @@ fn subscribe(
 ) -> Result<Payload> {
     let name = Name::new(&request.group_name, &request.service_name)?;
     let key = name.key(&hub.shared, &request.namespace)?;
+    let length = request.clusters.len();
+    if length > MAX_CLUSTERS {
+        return Err(Error::invalid_argument(format!(
+            "`clusters` has {length} bytes; name clusters in up to {MAX_CLUSTERS}, or none for all"
+        )));
+    }
     let subject = (key.clone(), request.clusters.clone());
     if request.subscribe {
         connection.subscribe(hub, subject, name.clone())?;
