@@ -7,10 +7,11 @@
 //! |---|---|---|
 //! | [`etcd`] | etcd, one member | `etcd-server` |
 //! | [`zookeeper`] | ZooKeeper, standalone | `zookeeper` |
+//! | [`rnacos`] | r-nacos, one server | none: the program is looked for on `PATH` |
 //!
 //! A [`Relay`] is a way to a server that can break while the server lives.
 //!
-//! Where a package is missing, the error names the line that installs it.
+//! Where one is missing, the error names the line that installs it.
 //!
 //! ```no_run
 //! # async fn example() -> bowline_core::Result<()> {
@@ -47,4 +48,18 @@ pub async fn etcd() -> Result<Server> {
 /// If the package is missing, or it does not answer within a minute: with the end of its log.
 pub async fn zookeeper() -> Result<Server> {
     Server::run(recipe::ZOOKEEPER).await
+}
+
+/// Starts r-nacos, which speaks Nacos' protocols, and waits until it answers over HTTP. Its ports are those of HTTP, gRPC and
+/// the console. It listens on all addresses of the machine, which cannot be set.
+///
+/// # Errors
+/// If the program is missing ([`has_rnacos`]), or it does not answer within a minute: with the end of its log.
+pub async fn rnacos() -> Result<Server> {
+    Server::run(recipe::RNACOS).await
+}
+
+/// Whether r-nacos can be started here.
+pub fn has_rnacos() -> bool {
+    recipe::rnacos().is_some()
 }

@@ -1,9 +1,9 @@
 //! How each server is started, and how it is seen that it answers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bowline_core::{Result, WrapErr};
+use bowline_core::{Error, Result, WrapErr};
 
 /// A kind of server.
 pub(crate) struct Recipe {
@@ -68,3 +68,31 @@ pub(crate) const ZOOKEEPER: Recipe = Recipe {
     question: "srvr",
     answer: "Mode: standalone",
 };
+
+/// r-nacos is no Debian package: it is looked for on `PATH`.
+pub(crate) const RNACOS: Recipe = Recipe {
+    name: "rnacos",
+    packages: &[],
+    ports: 3,
+    command: |data, ports| {
+        let program = rnacos().ok_or_else(|| {
+            Error::failed_precondition(
+                "rnacos is not on PATH; run the tests by `cargo xtask test`, or: cargo install rnacos --locked",
+            )
+        })?;
+        let mut command = Command::new(program);
+        command.env("RNACOS_HTTP_PORT", ports[0].to_string()).env("RNACOS_GRPC_PORT", ports[1].to_string());
+        command.env("RNACOS_HTTP_CONSOLE_PORT", ports[2].to_string());
+        let data = data.join("rnacos");
+        command.env("RNACOS_DATA_DIR", &data).env("RNACOS_CONFIG_DB_DIR", &data);
+        Ok(command)
+    },
+    question: "GET /health HTTP/1.0\r\n\r\n",
+    answer: "success",
+};
+
+/// Where r-nacos is.
+pub(crate) fn rnacos() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|directory| directory.join("rnacos")).find(|program| program.is_file())
+}

@@ -21,6 +21,7 @@ pub(crate) type Sides = (Arc<dyn Discovery>, Arc<dyn Registrar>);
 pub(crate) fn connect(settings: &RegistrySettings, env: &str, calls: &CallMetrics) -> Result<Sides> {
     let (discovery, registrar) = match settings.target.split_once("://") {
         Some(("etcd" | "etcds", _)) => etcd(settings, env, calls)?,
+        Some(("nacos", _)) => nacos(settings, env)?,
         _ => ours(settings, env, calls)?,
     };
     let discovery: Arc<dyn Discovery> = match &settings.snapshots {
@@ -67,6 +68,28 @@ fn etcd(settings: &RegistrySettings, env: &str, calls: &CallMetrics) -> Result<S
 fn etcd(_: &RegistrySettings, _: &str, _: &CallMetrics) -> Result<Sides> {
     Err(Error::failed_precondition(
         "the registry is an etcd, and its adapter is not built in; build with the feature `etcd` of the crate `bowline`",
+    ))
+}
+
+#[cfg(feature = "nacos")]
+fn nacos(settings: &RegistrySettings, env: &str) -> Result<Sides> {
+    use bowline_registry_nacos::{NacosRegistry, Options};
+
+    if settings.namespace != crate::settings::default_namespace() {
+        return Err(Error::invalid_argument(
+            "namespaces of Nacos are named in its address; leave `namespace` out: nacos://HOST?namespace=ID",
+        ));
+    }
+    let (servers, mut options) = Options::from_url(&settings.target)?;
+    env.clone_into(&mut options.env);
+    let registry = Arc::new(NacosRegistry::new(servers, options)?);
+    Ok((Arc::clone(&registry) as Arc<_>, registry))
+}
+
+#[cfg(not(feature = "nacos"))]
+fn nacos(_: &RegistrySettings, _: &str) -> Result<Sides> {
+    Err(Error::failed_precondition(
+        "the registry is a Nacos, and its adapter is not built in; build with the feature `nacos` of the crate `bowline`",
     ))
 }
 

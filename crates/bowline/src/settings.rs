@@ -142,7 +142,8 @@ pub struct AdminSettings {
 #[serde(deny_unknown_fields)]
 pub struct RegistrySettings {
     /// Its nodes: `http://HOST:PORT`, `static:///A:1,B:2` or `dns:///NAME:PORT` for Bowline's; with the feature `etcd`,
-    /// `etcd://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…][?prefix=/microservices&ttl=15s]`.
+    /// `etcd://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…][?prefix=/microservices&ttl=15s]`; with the feature `nacos`,
+    /// `nacos://HOST:PORT[,HOST:PORT…][?namespace=ID&group=GROUP&username=USER&password=PASSWORD]`.
     pub target: String,
     /// Which namespace to register and look in.
     #[serde(default = "default_namespace")]

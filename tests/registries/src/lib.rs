@@ -6,6 +6,7 @@
 
 mod bowline;
 mod etcd;
+mod nacos;
 pub mod suite;
 
 use std::future::Future;
@@ -16,6 +17,7 @@ use bowline_discovery::{Discovery, Registrar};
 
 pub use crate::bowline::Bowline;
 pub use crate::etcd::Etcd;
+pub use crate::nacos::{BowlineNacos, Rnacos};
 
 /// The lease of every registration in these tests.
 pub const LEASE: Duration = Duration::from_secs(3);
@@ -29,6 +31,8 @@ pub enum LastDeath {
     Kept,
     /// There is none, expired: the registry decides that, and knows whether it lost many at a time.
     Decided,
+    /// There is none, as if it was removed: the registry does not tell one from the other.
+    Untold,
 }
 
 /// One client of a registry: what a process would have.
@@ -49,6 +53,8 @@ impl std::fmt::Debug for Client {
 pub trait Backend: Sized + Send {
     /// What it does when the last instance dies.
     const LAST_DEATH: LastDeath;
+    /// Whether it keeps only instances with a host and a port.
+    const NEEDS_ADDRESS: bool = false;
 
     /// Starts the server and waits until it answers.
     fn start() -> impl Future<Output = Self> + Send;
@@ -72,19 +78,28 @@ pub trait Backend: Sized + Send {
     fn resume(&self);
 }
 
-/// The tests of [`suite`] for a [`Backend`].
+/// The tests of [`suite`] for a [`Backend`]. With `if CONDITION` they say that they are skipped unless it holds: for servers
+/// that not everybody has.
 #[macro_export]
 macro_rules! conformance {
-    ($backend:ty: $($test:ident),* $(,)?) => {
+    ($backend:ty, if $there:expr; $($test:ident),* $(,)?) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
             async fn $test() {
-                $crate::suite::$test::<$backend>().await;
+                if $there {
+                    $crate::suite::$test::<$backend>().await;
+                } else {
+                    eprintln!("skipped, for there is no server: {}", stringify!($there));
+                }
             }
         )*
     };
     ($backend:ty) => {
-        $crate::conformance!($backend:
+        $crate::conformance!($backend, if true);
+    };
+    ($backend:ty, if $there:expr) => {
+        $crate::conformance!($backend, if $there;
             a_watcher_sees_who_registers_changes_and_deregisters,
             every_field_of_an_instance_goes_there_and_back,
             who_vanishes_is_gone_after_its_lease,

@@ -122,7 +122,7 @@ impl NacosClient {
 
     /// The next message of the stream.
     pub(crate) async fn hear(&mut self) -> Result<Option<Payload>> {
-        tokio::time::timeout(PATIENCE, self.heard.as_mut().unwrap().message()).await.expect("it is silent")
+        tokio::time::timeout(PATIENCE, self.heard.as_mut().unwrap().message()).await.unwrap()
     }
 
     /// Waits for a push, and answers it.

@@ -109,7 +109,8 @@ struct Stream {
 
 /// What the stream waits for.
 enum Event {
-    Said(Option<Payload>),
+    /// What the client said; `None` if it goes.
+    Said(Option<Box<Payload>>),
     /// The subscriptions are others than before, or the connection has another stream.
     Changed,
     News,
@@ -163,7 +164,7 @@ impl Stream {
         let is_leaving = self.leaving.is_some();
         tokio::select! {
             biased;
-            said = self.said.message() => said.map(Event::Said),
+            said = self.said.message() => said.map(|said| Event::Said(said.map(Box::new))),
             () = connection.changed.notified() => Ok(Event::Changed),
             _ = self.hub.shared.closed(), if !is_leaving => Ok(Event::Closed),
             () = tokio::time::sleep_until(wake) => Ok(Event::Time),
