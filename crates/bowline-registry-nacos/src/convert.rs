@@ -128,11 +128,12 @@ pub(crate) fn write(instance: &Instance, env: &str, holder: Holder) -> Result<Wr
             serde_json::to_string(&all).map_err(|e| Error::internal("endpoints as JSON").with_source(e))?;
         put(ENDPOINTS, &all);
     }
+    // Who is not up has no weight for others. It is not said to be unhealthy: r-nacos tells nobody of those.
+    let is_up = instance.status == InstanceStatus::Up;
     let instance = api::Instance {
         ip: endpoint.host().to_owned(),
         port: endpoint.port(),
-        weight: f64::from(instance.weight.min(MAX_WEIGHT)),
-        healthy: instance.status == InstanceStatus::Up,
+        weight: if is_up { f64::from(instance.weight.min(MAX_WEIGHT)) } else { 0.0 },
         metadata,
         ..Default::default()
     };
@@ -278,7 +279,9 @@ mod tests {
     fn what_kratos_looks_for_is_written() {
         let instance = Instance { weight: 7, ..full() };
         let written = write(&instance, "", Holder::default()).unwrap().instance(0);
-        assert_eq!((&*written.ip, written.port, written.weight, written.healthy), ("::1", 443, 7.0, false));
+        assert_eq!((&*written.ip, written.port, written.weight), ("::1", 443, 0.0), "it is out of service");
+        let up = Instance { status: InstanceStatus::Up, ..instance };
+        assert_eq!(write(&up, "", Holder::default()).unwrap().instance(0).weight, 7.0);
         assert_eq!((&*written.metadata["kind"], &*written.metadata["version"]), ("grpcs", "v1"));
     }
 

@@ -9,12 +9,13 @@
 //! |---|---|
 //! | first `http` or `https` endpoint | ip and port; an instance without one has no place |
 //! | weight | weight, as Kratos counts it: 100 is the default; that of `NAME` alone counts 1.0 as 100 |
-//! | status | healthy, if it is up |
+//! | status | weight 0, unless it is up |
 //! | version | metadata `version` |
 //! | id, environment, zone, cluster, tenant, status, other endpoints, a weight other than 100 | metadata `bowline-…` |
 //!
-//! An instance of a service is registered over a connection of its own where another one of the process has the first: in
-//! Nacos a client has one instance of a service.
+//! In Nacos a client has one instance of a service, and a client is a connection: where a process registers several of one
+//! service, each has a connection of its own. r-nacos (0.8) keeps the metadata of the first registration at an address, so
+//! that there a change of anything but the weight is not seen.
 //!
 //! # When Nacos fails
 //!

@@ -23,7 +23,8 @@ pub struct Options {
     pub credentials: Option<Credentials>,
     /// How far the port of gRPC is above that of HTTP. 1000.
     pub offset: u16,
-    /// How often a registration is looked for: whether Nacos still has it, and nobody else has its id. 15 s.
+    /// How often a registration is looked for: whether Nacos still has it, and nobody else has its id. 15 s, and as long
+    /// again for every 50 instances of the service, for Nacos tells of all of them to who looks for one.
     pub check: Duration,
     /// How long one request may take before it counts as failed. 3 s, as in Nacos' clients.
     pub attempt_timeout: Duration,

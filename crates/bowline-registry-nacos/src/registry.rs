@@ -7,10 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bowline_core::task::Tracker;
-use bowline_core::{Code, Context, Endpoint, Error, Instance, Result, SystemRng};
+use bowline_core::{Code, Context, Endpoint, Error, Instance, Result, Rng, SystemRng};
 use bowline_discovery::{
-    Announce, Announcer, AnnouncerOptions, Backoff, BoxFuture, Discovery, Hold, Hub, Registrar, Registration,
-    Watcher,
+    Announce, Announcer, AnnouncerOptions, BoxFuture, Discovery, Hold, Hub, Registrar, Registration, Watcher,
 };
 
 use crate::api::{
@@ -84,7 +83,7 @@ pub(crate) struct Lane {
 impl Lane {
     fn new(shared: &Arc<Shared>) -> Self {
         // Processes do not all begin with the same server.
-        let next = AtomicUsize::new((bowline_core::Rng::next_u64(&SystemRng) % 1_024) as usize);
+        let next = AtomicUsize::new((SystemRng.next_u64() % 1_024) as usize);
         Self {
             shared: Arc::clone(shared),
             session: tokio::sync::Mutex::default(),
@@ -209,13 +208,18 @@ impl Lanes {
         Ok(())
     }
 
-    /// Who has an instance's id in Nacos, the latest of them.
+    /// How many instances of a service this process has registered.
+    fn own(&self, service: &str) -> usize {
+        self.state().places.values().filter(|place| &*place.service == service).count()
+    }
+
+    /// Who has an instance's id in Nacos, the latest of them; and how many instances there are of its service.
     async fn holder(
         &self,
         session: &Session,
         instance: &Instance,
         written: &Written,
-    ) -> Result<Option<Holder>> {
+    ) -> Result<(Option<Holder>, usize)> {
         let options = &self.shared.options;
         let request = ServiceQueryRequest {
             namespace: options.namespace.clone(),
@@ -227,7 +231,8 @@ impl Lanes {
         let env = if instance.env.is_empty() { &options.env } else { &instance.env };
         let read =
             info.hosts.iter().filter_map(|host| convert::read(host, &instance.service, env).ok().flatten());
-        Ok(read.filter(|read| read.instance.id == instance.id).map(|read| read.holder).max())
+        let holder = read.filter(|read| read.instance.id == instance.id).map(|read| read.holder).max();
+        Ok((holder, info.hosts.len()))
     }
 }
 
@@ -283,7 +288,7 @@ impl Announce for Nacos {
         };
         let session = place.lane.session().await?;
         if only_if_free
-            && let Some(other) = lanes.holder(&session, instance, &held.written).await?
+            && let (Some(other), _) = lanes.holder(&session, instance, &held.written).await?
             && other.number != number
         {
             let what = format!("another process has registered `{}` of `{}`", instance.id, instance.service);
@@ -322,17 +327,25 @@ impl Hold for Held {
     /// The connection broke, Nacos has lost the instance, or somebody took its id over.
     async fn lost(&mut self) {
         let Some(session) = self.session.clone() else { return };
-        let every = self.lanes.shared.options.check;
-        let mut checks = Backoff::new(every, every);
+        let mut instances = self.lanes.own(&self.instance.service);
         loop {
+            // All of a service are asked for to find one, and each of them asks: so that it is not too much for many.
+            let check = self
+                .lanes
+                .shared
+                .options
+                .check
+                .saturating_mul(1 + u32::try_from(instances / 50).unwrap_or(u32::MAX));
             tokio::select! {
                 () = session.ended() => return,
-                () = tokio::time::sleep(checks.next(&SystemRng)) => {
+                () = tokio::time::sleep(check - SystemRng.jitter(check / 2)) => {
                     // That it cannot be asked is the connection's trouble.
-                    let holder = self.lanes.holder(&session, &self.instance, &self.written).await;
-                    if holder.is_ok_and(|holder| holder.is_none_or(|holder| holder.number != self.holder.number)) {
+                    let found = self.lanes.holder(&session, &self.instance, &self.written).await;
+                    let Ok((holder, count)) = found else { continue };
+                    if holder.is_none_or(|holder| holder.number != self.holder.number) {
                         return;
                     }
+                    instances = count;
                 }
             }
         }

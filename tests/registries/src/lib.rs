@@ -55,6 +55,8 @@ pub trait Backend: Sized + Send {
     const LAST_DEATH: LastDeath;
     /// Whether it keeps only instances with a host and a port.
     const NEEDS_ADDRESS: bool = false;
+    /// How many instances of one service a process may well have.
+    const MANY: u16 = 1_000;
 
     /// Starts the server and waits until it answers.
     fn start() -> impl Future<Output = Self> + Send;
@@ -110,7 +112,7 @@ macro_rules! conformance {
             while_the_registry_is_gone_the_last_list_stays_and_registering_goes_on,
             a_registry_that_hangs_makes_the_list_stale,
             the_later_holder_of_an_id_has_it,
-            a_thousand_instances_come_stay_and_go,
+            many_instances_come_stay_and_go,
             what_changed_while_a_connection_was_lost_is_seen_after_it,
         );
     };

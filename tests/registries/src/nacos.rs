@@ -30,6 +30,8 @@ pub struct Rnacos(Server);
 impl Backend for Rnacos {
     const LAST_DEATH: LastDeath = LastDeath::Untold;
     const NEEDS_ADDRESS: bool = true;
+    // Each has a connection.
+    const MANY: u16 = 100;
 
     async fn start() -> Self {
         Self(bowline_testkit::rnacos().await.unwrap())
@@ -71,6 +73,8 @@ pub struct BowlineNacos(Bowline);
 impl Backend for BowlineNacos {
     const LAST_DEATH: LastDeath = LastDeath::Untold;
     const NEEDS_ADDRESS: bool = true;
+    // Each has a connection.
+    const MANY: u16 = 100;
 
     async fn start() -> Self {
         Self(Bowline::start().await)

@@ -302,17 +302,17 @@ pub async fn the_later_holder_of_an_id_has_it<B: Backend>() {
 }
 
 /// Many.
-pub async fn a_thousand_instances_come_stay_and_go<B: Backend>() {
-    let backend = B::start().await;
+pub async fn many_instances_come_stay_and_go<B: Backend>() {
+    let (backend, many) = (B::start().await, usize::from(B::MANY));
     let (provider, consumer) = (backend.client(), backend.client());
     let watcher = consumer.discovery.watch("s");
-    let all = (0..1_000).map(|n| register(&provider, instance(&format!("i-{n:04}"))));
+    let all = (0..B::MANY).map(|n| register(&provider, instance(&format!("i-{n:04}"))));
     let all = join_all(all).await;
-    until(&watcher, "a thousand", |s| s.state == State::Live && s.instances.len() == 1_000).await;
-    throughout(&watcher, LEASE * 2, "a thousand", |s| s.instances.len() == 1_000).await;
+    until(&watcher, "all of them", |s| s.state == State::Live && s.instances.len() == many).await;
+    throughout(&watcher, LEASE * 2, "all of them", |s| s.instances.len() == many).await;
     let late = backend.client();
     let fresh = late.discovery.watch("s");
-    until(&fresh, "a thousand", |s| s.instances.len() == 1_000).await;
+    until(&fresh, "all of them", |s| s.instances.len() == many).await;
     let context = cx();
     for gone in join_all(all.iter().map(|registration| registration.deregister(&context))).await {
         gone.unwrap();
