@@ -6,12 +6,15 @@ mod common;
 
 use std::time::Duration;
 
+use bowline_core::{Context, Endpoint};
+use bowline_discovery::{Discovery, Registrar};
 use bowline_registry_nacos::api::{
     Body, ClientDetectionRequest, ClientDetectionResponse, ConnectResetRequest, ConnectResetResponse,
     HealthCheckRequest, HealthCheckResponse, Instance, InstanceRequest, Outcome, PersistentInstanceRequest,
     QueryServiceResponse, REGISTER, ServerCheckRequest, ServiceListRequest, ServiceListResponse,
     ServiceQueryRequest, SubscribeServiceRequest, code,
 };
+use bowline_registry_nacos::{Credentials, NacosRegistry, Options};
 use common::nacos::{RealNacos, at, of, ports};
 use serde_json::Value;
 
@@ -238,4 +241,43 @@ struct Outcomeless {}
 
 impl Body for Outcomeless {
     const TYPE: &'static str = "ConfigQueryRequest";
+}
+
+/// A node whose port for gRPC is above that for HTTP, as the adapter takes it to be.
+async fn with_ports_in_order() -> (RealNacos, u16) {
+    for _ in 0..50 {
+        let real = RealNacos::start(|config| config.lease = 1_000 * MS).await;
+        let offset = real.nacos.endpoint().unwrap().port().checked_sub(real.real.at.port());
+        if let Some(offset) = offset {
+            return (real, offset);
+        }
+    }
+    panic!("the ports were never in order");
+}
+
+#[tokio::test]
+async fn the_adapter_logs_in_and_an_instance_that_moves_leaves_nothing_behind() {
+    let (real, offset) = with_ports_in_order().await;
+    let mut options = Options::default();
+    options.offset = offset;
+    options.credentials = Some(Credentials { user: "nacos".into(), password: "nacos".into() });
+    let registry = NacosRegistry::new(vec![real.real.at.clone()], options).unwrap();
+    let cx = Context::background().with_timeout(Duration::from_secs(20));
+    let instance = |endpoint| bowline_core::Instance::new("s", "a").with_endpoint(endpoint);
+    let plain = instance(Endpoint::http("10.0.0.1", 80));
+    let registration = registry.register(&cx, plain.clone()).await.unwrap();
+    let seen = registry.watch("s").ready(&cx).await.unwrap();
+    assert_eq!(seen.instances.iter().map(|i| &**i).collect::<Vec<_>>(), [&plain]);
+    assert_eq!(real.real.service("default", "s.http").await["entries"].as_array().unwrap().len(), 1);
+
+    registration.update(&cx, instance(Endpoint::http("10.0.0.2", 80))).await.unwrap();
+    let entries = real.real.service("default", "s.grpc").await["entries"].clone();
+    assert_eq!(entries[0]["instance"]["id"], serde_json::json!("10.0.0.2:80"), "{entries}");
+    assert_eq!(entries.as_array().unwrap().len(), 1);
+    registration.update(&cx, instance(Endpoint::https("10.0.0.2", 443))).await.unwrap();
+    assert_eq!(real.real.service("default", "s.grpc").await["entries"].as_array().map_or(0, Vec::len), 0);
+    assert_eq!(real.real.service("default", "s.grpcs").await["entries"].as_array().unwrap().len(), 1);
+    // Who only lets go of it leaves nothing either, though the connection lives on.
+    drop(registration);
+    eventually(async || real.real.node.stats().instances == 0).await;
 }

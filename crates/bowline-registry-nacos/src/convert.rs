@@ -61,6 +61,13 @@ pub(crate) struct Written {
 }
 
 impl Written {
+    /// Whether both are at the same place in Nacos.
+    pub(crate) fn is_at(&self, other: &Self) -> bool {
+        let place =
+            |written: &Self| (written.services.clone(), written.instance.ip.clone(), written.instance.port);
+        place(self) == place(other)
+    }
+
     /// The instance for one of the services.
     pub(crate) fn instance(&self, nth: usize) -> api::Instance {
         let mut instance = self.instance.clone();

@@ -69,6 +69,8 @@ struct Place {
     service: Arc<str>,
     /// Grows with each time that it is registered: an earlier hold has no say any more.
     times: u64,
+    /// What was sent last.
+    sent: Option<Written>,
 }
 
 /// A connection that is made anew when it breaks.
@@ -163,7 +165,7 @@ impl Lanes {
             lane
         });
         lane.taken().insert(Arc::clone(service));
-        let place = Place { lane, service: Arc::clone(service), times: 1 };
+        let place = Place { lane, service: Arc::clone(service), times: 1, sent: None };
         state.places.insert(number, place.clone());
         place
     }
@@ -295,6 +297,13 @@ impl Announce for Nacos {
             return Err(Error::new(Code::AlreadyExists, what));
         }
         held.session = Some(Arc::clone(&session));
+        // One that moved is not where it was; Nacos would not know the two for one.
+        if let Some(before) = place.sent.filter(|before| !before.is_at(&held.written)) {
+            lanes.send(&session, DEREGISTER, &before).await?;
+        }
+        if let Some(place) = lanes.state().places.get_mut(&number) {
+            place.sent = Some(held.written.clone());
+        }
         lanes.send(&session, REGISTER, &held.written).await?;
         Ok(held)
     }
