@@ -1,10 +1,12 @@
-//! The project's own chores: `cargo xtask test` is what CI runs, `cargo xtask bench` what performance claims rest on.
+//! The project's own chores: `cargo xtask test` is what CI runs, `cargo xtask bench` what performance claims rest on,
+//! and `cargo xtask simulate` runs systems in virtual time.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 mod bench;
 mod chore;
 mod packages;
+mod simulate;
 mod test;
 
 use std::process::ExitCode;
@@ -24,12 +26,15 @@ enum Chore {
     Test(test::Options),
     /// What performance claims rest on: a line per figure, and a failure where a bound is missed.
     Bench(bench::Options),
+    /// Whole systems in virtual time, repeatable by a seed.
+    Simulate(simulate::Options),
 }
 
 fn main() -> ExitCode {
     let outcome = match Args::parse().chore {
         Chore::Test(options) => test::run(&options),
         Chore::Bench(options) => bench::run(&options),
+        Chore::Simulate(options) => simulate::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -47,6 +47,7 @@ fn holder(holder: &str) -> Result<&str> {
 
 impl registry::Service for Api {
     async fn register(&self, _cx: &Context, req: RegisterRequest) -> Result<RegisterResponse> {
+        self.0.check_serving()?;
         let ttl = wire::duration(req.ttl.as_option(), "ttl")?;
         let mut instance =
             req.instance.into_option().ok_or_else(|| invalid("there is no `instance` to register"))?;
@@ -75,6 +76,7 @@ impl registry::Service for Api {
         _cx: &Context,
         req: Streaming<KeepAliveRequest>,
     ) -> Result<Streaming<KeepAliveResponse>> {
+        self.0.check_serving()?;
         let state = (Arc::clone(&self.0), req);
         Ok(Streaming::new(futures_util::stream::try_unfold(state, |(shared, mut requests)| async move {
             let next = tokio::select! {
@@ -89,6 +91,7 @@ impl registry::Service for Api {
     }
 
     async fn renew(&self, _cx: &Context, req: RenewRequest) -> Result<RenewResponse> {
+        self.0.check_serving()?;
         let key = ServiceKey::new(&req.namespace, &req.env, &req.service)?;
         let lease = (req.lease_id != 0).then_some(req.lease_id);
         let ttl = self.0.change(|store, now| store.renew_instance(&key, &req.instance_id, lease, now))?;
@@ -100,6 +103,7 @@ impl registry::Service for Api {
     }
 
     async fn deregister(&self, _cx: &Context, req: DeregisterRequest) -> Result<DeregisterResponse> {
+        self.0.check_serving()?;
         let key = ServiceKey::new(&req.namespace, &req.env, &req.service)?;
         check_id(&req.instance_id)?;
         let holder = holder(&req.holder)?;
@@ -108,6 +112,7 @@ impl registry::Service for Api {
     }
 
     async fn set_override(&self, _cx: &Context, req: SetOverrideRequest) -> Result<SetOverrideResponse> {
+        self.0.check_serving()?;
         let key = ServiceKey::new(&req.namespace, &req.env, &req.service)?;
         check_id(&req.instance_id)?;
         let changes = req.changes.into_option().ok_or_else(|| invalid("there are no `changes` to set"))?;
@@ -122,6 +127,7 @@ impl registry::Service for Api {
         _cx: &Context,
         req: ClearOverrideRequest,
     ) -> Result<ClearOverrideResponse> {
+        self.0.check_serving()?;
         let key = ServiceKey::new(&req.namespace, &req.env, &req.service)?;
         check_id(&req.instance_id)?;
         let named = Parts { status: req.status, weight: req.weight, metadata: req.metadata };
@@ -135,10 +141,12 @@ impl registry::Service for Api {
     }
 
     async fn watch(&self, _cx: &Context, req: WatchRequest) -> Result<Streaming<WatchResponse>> {
+        self.0.check_serving()?;
         watch::watch(&self.0, &req)
     }
 
     async fn get_service(&self, cx: &Context, req: GetServiceRequest) -> Result<GetServiceResponse> {
+        self.0.check_serving()?;
         let key = ServiceKey::new(&req.namespace, &req.env, &req.service)?;
         let wait = wire::duration(req.wait.as_option(), "wait")?.unwrap_or_default();
         let longest = self.0.config.max_wait;
@@ -170,6 +178,7 @@ impl registry::Service for Api {
     }
 
     async fn list_services(&self, _cx: &Context, req: ListServicesRequest) -> Result<ListServicesResponse> {
+        self.0.check_serving()?;
         let (namespace, env) = check_scope(&req.namespace, &req.env)?;
         let services = self.0.store().services(namespace, env);
         let services = services.iter().map(wire::summary).collect();

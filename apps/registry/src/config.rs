@@ -42,10 +42,14 @@ pub struct Config {
     /// How long it is known why a service that has no instances any more has none. 10 min.
     #[serde(with = "bowline_config::duration")]
     pub forget_after: Duration,
-    /// How long a registration that is still on its way when its holder deregisters is refused. 2 min, which is longer
-    /// than a request lives.
+    /// How long nodes may be apart without losing anything of each other. For this long the instances of a lost node are
+    /// kept as they are, so that who lives can register with another one; what is gone is remembered for the longest lease
+    /// and this time. 5 min.
     #[serde(with = "bowline_config::duration")]
-    pub refuse_late: Duration,
+    pub partition_window: Duration,
+    /// Of a hundred instances of a service in a zone, how many have to renew in time; while there are fewer, none of them
+    /// is removed for being late. One may always be late. 85, as in Eureka; 0 removes whoever is late.
+    pub protection_threshold: u8,
     /// How long an override is kept for an instance that is gone. 1 h, as in Eureka.
     #[serde(with = "bowline_config::duration")]
     pub keep_overrides: Duration,
@@ -68,7 +72,8 @@ impl Default for Config {
             max_wait: Duration::from_secs(60),
             settle: Duration::from_secs(30),
             forget_after: Duration::from_secs(600),
-            refuse_late: Duration::from_secs(120),
+            partition_window: Duration::from_secs(300),
+            protection_threshold: 85,
             keep_overrides: Duration::from_secs(3600),
             eureka_env: String::new(),
             nacos_env: String::new(),
@@ -124,6 +129,11 @@ impl Default for Limits {
 }
 
 impl Config {
+    /// How long it is known that something is gone.
+    pub(crate) fn keep_removals(&self) -> Duration {
+        self.max_ttl + self.partition_window
+    }
+
     /// Checks that the settings go together.
     ///
     /// # Errors
@@ -138,6 +148,9 @@ impl Config {
         }
         if self.heartbeat.is_zero() {
             return wrong("`heartbeat` is 0; use 10s");
+        }
+        if self.protection_threshold > 100 {
+            return wrong("`protection_threshold` is a percentage; use 0 to 100");
         }
         for (name, env) in [("eureka_env", &self.eureka_env), ("nacos_env", &self.nacos_env)] {
             if !is_label(env) {

@@ -9,19 +9,27 @@
 //! within a heartbeat. Watchers see the new epoch and keep the instances that have not come back yet for a while.
 
 mod api;
+mod cluster;
 mod config;
 mod dns;
 mod fanout;
 mod node;
 mod pace;
+pub mod peers;
 mod predecessors;
 mod process;
 pub mod store;
 mod watch;
 mod wire;
 
+pub use cluster::{Cluster, ClusterConfig, ClusterTls};
 pub use config::{Config, Limits};
 pub use dns::{Dns, DnsConfig};
 pub use node::{Node, Stats};
 pub use predecessors::nacos::grpc::{Nacos, NacosConfig};
 pub use process::{ProcessConfig, run};
+
+#[allow(missing_docs, unreachable_pub, elided_lifetimes_in_paths, clippy::all, reason = "generated")]
+mod proto {
+    bowline_rpc::include_api!();
+}

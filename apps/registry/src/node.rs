@@ -1,7 +1,8 @@
 //! A node: the store, who watches it, and the task that lets leases run out.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bowline_core::{Clock, Context, Error, Instant, Result, Rng, SystemClock, SystemRng};
@@ -12,13 +13,23 @@ use tokio::sync::{Notify, watch};
 
 use crate::Config;
 use crate::api::Api;
+use crate::cluster::{Links, node_without_name};
 use crate::fanout::Fanout;
 use crate::pace::Pace;
+use crate::peers::api::SyncMessage;
+use crate::peers::{Member, Peers, StreamId, Tended, node_number};
 use crate::predecessors::Predecessors;
-use crate::store::{Counts, List, News, ServiceKey, Store};
+use crate::store::{Counts, List, News, Owner, ServiceKey, Store};
 
 /// How many leases run out at a time before others get to the store again.
 const BATCH: usize = 1_000;
+/// How often a node looks at the time, and how much later than it meant to it may come: beyond that it stood still.
+const LOOK: Duration = Duration::from_millis(500);
+const STOOD_STILL: Duration = Duration::from_secs(1);
+/// How often what lost nodes left behind is swept.
+const SWEEP: Duration = Duration::from_secs(10);
+/// How often a node that waits for others looks whether they have told.
+const SYNC_LOOK: Duration = Duration::from_millis(20);
 
 /// A registry node. A clone is the same node.
 ///
@@ -43,7 +54,15 @@ pub(crate) struct Shared {
     clock: Arc<dyn Clock>,
     started: Instant,
     started_at: SystemTime,
+    own: Member,
     store: Mutex<Store>,
+    peers: Mutex<Peers>,
+    /// The streams to other nodes, if there may be some.
+    links: OnceLock<Weak<Links>>,
+    /// Whether it has what there is to have.
+    serving: watch::Sender<bool>,
+    /// Whether this node, of all, takes out what lost nodes leave behind.
+    sweeps: AtomicBool,
     pace: Mutex<Pace>,
     /// A lease may run out earlier than was thought.
     sooner: Notify,
@@ -79,17 +98,44 @@ impl Node {
     /// # Errors
     /// `INVALID_ARGUMENT` if the settings do not go together.
     pub fn with(config: Config, clock: Arc<dyn Clock>, rng: &dyn Rng) -> Result<Self> {
+        Self::make(config, None, clock, rng)
+    }
+
+    /// A node of a cluster, in a new life. It serves nobody before [`Cluster`](crate::Cluster) has found out what there is.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` if the settings do not go together.
+    pub fn named(config: Config, name: &str, zone: &str) -> Result<Self> {
+        if name.is_empty() {
+            return Err(Error::invalid_argument("the registry's settings: a node of a cluster needs a name"));
+        }
+        Self::make(config, Some((name, zone)), Arc::new(SystemClock), &SystemRng)
+    }
+
+    fn make(
+        config: Config,
+        named: Option<(&str, &str)>,
+        clock: Arc<dyn Clock>,
+        rng: &dyn Rng,
+    ) -> Result<Self> {
         config.check()?;
         let epoch = epoch(&*clock, rng);
+        let owner = Owner { node: named.map_or(0, |(name, _)| node_number(name)), life: epoch };
+        let zone = named.map(|(_, zone)| zone.to_owned()).unwrap_or_default();
         Ok(Self(Arc::new(Shared {
+            own: Member { owner, zone, live: true },
+            peers: Mutex::new(Peers::new()),
+            links: OnceLock::new(),
+            serving: watch::Sender::new(named.is_none()),
             epoch,
             fanout: Arc::new(Fanout::new(config.limits.watchers)),
             started: clock.now(),
             pace: Mutex::new(Pace::new(config.coalesce, config.coalesce_in_storm, clock.now())),
             started_at: clock.wall(),
-            store: Mutex::new(Store::new(config.clone(), epoch)),
+            store: Mutex::new(Store::of(config.clone(), owner)),
             sooner: Notify::new(),
             closed: watch::Sender::new(false),
+            sweeps: AtomicBool::new(false),
             clock,
             config,
         })))
@@ -111,11 +157,22 @@ impl Node {
     /// # Errors
     /// Why `cx` is done. It ends for nothing else.
     pub async fn run(&self, cx: &Context) -> Result<()> {
-        cx.run(self.0.expire()).await
+        cx.run(async { tokio::join!(self.0.expire(), self.0.watch_time()) }).await.map(|_| ())
     }
 
-    /// Ends all watches, long polls, keep-alive streams and Nacos' connections, so that a server can drain: their clients go to another node
-    /// or come back later. New ones end at once; single requests are still answered.
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.0)
+    }
+
+    /// Waits until the node serves: at once if it is alone, else once it has what there is to have.
+    pub async fn serves(&self) {
+        let mut serving = self.0.serving.subscribe();
+        // The sender lives as long as the node.
+        let _ = serving.wait_for(|serving| *serving).await;
+    }
+
+    /// Ends all watches, long polls, keep-alive streams and Nacos' connections, so that a server can drain: their clients go
+    /// to another node or come back later. New ones end at once; single requests are still answered.
     pub fn close(&self) {
         self.0.closed.send_replace(true);
     }
@@ -123,11 +180,6 @@ impl Node {
     /// This life of the node.
     pub fn epoch(&self) -> u64 {
         self.0.epoch
-    }
-
-    /// What its parts share.
-    pub(crate) fn shared(&self) -> Arc<Shared> {
-        Arc::clone(&self.0)
     }
 
     /// A service's instances now.
@@ -141,7 +193,7 @@ impl Node {
 
     /// What it holds now.
     pub fn stats(&self) -> Stats {
-        let Counts { services, instances, overrides } = self.0.store().counts();
+        let Counts { services, instances, overrides, .. } = self.0.store().counts();
         Stats { services, instances, overrides, watchers: self.0.fanout.len() }
     }
 }
@@ -195,6 +247,20 @@ impl Shared {
 
     /// Changes the store and tells those who watch what changed.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Store, Instant) -> T) -> T {
+        let (result, said) = self.apply(|store, now| {
+            let result = change(store, now);
+            (result, store.take_said())
+        });
+        if !said.is_empty()
+            && let Some(links) = self.links.get().and_then(Weak::upgrade)
+        {
+            self.peers().say(&said);
+            links.wake();
+        }
+        result
+    }
+
+    fn apply<T>(&self, change: impl FnOnce(&mut Store, Instant) -> T) -> T {
         let (mut store, now) = (self.store(), self.now());
         let (due, before) = (store.next_expiry(), store.changes());
         let result = change(&mut store, now);
@@ -214,6 +280,106 @@ impl Shared {
     /// Whether the node is going down.
     pub(crate) fn is_closed(&self) -> bool {
         *self.closed.borrow()
+    }
+
+    fn peers(&self) -> MutexGuard<'_, Peers> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The node, as others know it.
+    pub(crate) fn own(&self) -> &Member {
+        &self.own
+    }
+
+    /// What it says goes over these streams.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` if the node has no name, `FAILED_PRECONDITION` if it has streams already.
+    pub(crate) fn join(&self, links: &Arc<Links>) -> Result<()> {
+        if self.own.owner.node == 0 {
+            return Err(node_without_name());
+        }
+        let joined = self.links.set(Arc::downgrade(links));
+        joined.map_err(|_| Error::failed_precondition("the node is in a cluster already"))
+    }
+
+    /// Reads or changes what is said to other nodes. What comes of it for the store is told to nobody: that is what
+    /// [`Shared::change`] and [`Shared::hear`] are for.
+    pub(crate) fn with_peers<T>(&self, change: impl FnOnce(&mut Peers, &Store, Instant) -> T) -> T {
+        let store = self.store();
+        change(&mut self.peers(), &store, self.now())
+    }
+
+    /// Another node said something.
+    ///
+    /// # Errors
+    /// `MALFORMED`: the stream has to end.
+    pub(crate) fn hear(&self, stream: StreamId, message: SyncMessage) -> Result<()> {
+        let heard = self.apply(|store, now| self.peers().receive(stream, message, store, now));
+        if let Some(links) = self.links.get().and_then(Weak::upgrade) {
+            links.wake();
+        }
+        heard
+    }
+
+    /// Looks after the streams, for who is there.
+    pub(crate) fn tend(&self, others: &[Member]) -> Tended {
+        self.apply(|store, now| {
+            let tended = self.peers().tend(&self.own, others, now);
+            store.set_live(tended.topology.live.clone(), now);
+            self.sweeps.store(tended.topology.sweeps, Ordering::Relaxed);
+            tended
+        })
+    }
+
+    /// Waits until another node has told what there is.
+    pub(crate) async fn synced(&self) {
+        while !self.peers().is_synced() {
+            tokio::time::sleep(SYNC_LOOK).await;
+        }
+    }
+
+    /// Serves from now on.
+    pub(crate) fn serve(&self) {
+        self.peers().set_ready();
+        self.serving.send_replace(true);
+    }
+
+    /// Whether it serves.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` while it does not know yet what there is.
+    pub(crate) fn check_serving(&self) -> Result<()> {
+        if *self.serving.borrow() {
+            return Ok(());
+        }
+        let message =
+            "the registry node is still learning what there is; try another one or come back in a second";
+        Err(Error::unavailable(message).with_retry_after(Duration::from_secs(1)))
+    }
+
+    /// Sees when the process stood still, and takes out what lost nodes left behind.
+    async fn watch_time(&self) {
+        let (mut last, mut swept) = (self.now(), self.now());
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let now = self.now();
+            let gap = now.saturating_duration_since(last);
+            last = now;
+            if gap > LOOK + STOOD_STILL {
+                tracing::warn!(?gap, "this process stood still; leases have that much more time");
+                self.store().paused(gap - LOOK);
+            }
+            if swept + SWEEP <= now {
+                swept = now;
+                if self.sweeps.load(Ordering::Relaxed) {
+                    let lapsed = self.change(|store, now| store.sweep(now, &SystemRng));
+                    if lapsed > 0 {
+                        tracing::warn!(lapsed, "instances of lost nodes that nobody claimed are taken out");
+                    }
+                }
+            }
+        }
     }
 
     /// Waits until the node is closed and says so.

@@ -4,7 +4,7 @@ use bowline::Settings;
 use bowline::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::{Config, Dns, DnsConfig, Nacos, NacosConfig, Node};
+use crate::{Cluster, ClusterConfig, Config, Dns, DnsConfig, Nacos, NacosConfig, Node};
 
 /// The configuration of the process.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -21,6 +21,9 @@ pub struct ProcessConfig {
     /// The gRPC of Nacos 2 and 3; only its HTTP without.
     #[serde(default)]
     pub nacos: Option<NacosConfig>,
+    /// The node's place among others; it is alone without.
+    #[serde(default)]
+    pub cluster: Option<ClusterConfig>,
 }
 
 /// Runs a node until it is told to stop.
@@ -30,7 +33,10 @@ pub struct ProcessConfig {
 pub async fn run(boot: Boot) -> Result<()> {
     let config: ProcessConfig = boot.config()?;
     let service = boot.service(&config.service, &config)?;
-    let node = Node::new(config.registry.clone())?;
+    let node = match &config.cluster {
+        None => Node::new(config.registry.clone())?,
+        Some(cluster) => Node::named(config.registry.clone(), &cluster.node, &cluster.zone)?,
+    };
     let server = service.server()?.mount(node.service_def()).fallback(node.predecessors());
     let leases = node.clone();
     let mut app = service.serve(server).version(env!("CARGO_PKG_VERSION"));
@@ -40,6 +46,14 @@ pub async fn run(boot: Boot) -> Result<()> {
     if let Some(nacos) = config.nacos {
         app = app.server(Nacos::new(&node, nacos)?);
     }
+    if let Some(cluster) = config.cluster {
+        app = app.server(Cluster::new(&node, cluster)?);
+    }
+    let serving = node.clone();
+    app = app.warm_up("learning what there is", move |_| async move {
+        serving.serves().await;
+        Ok(())
+    });
     app.background("leases", move |cx| async move {
         // Ends with the context, which is how a background task is told to stop; watches must end for the server to drain.
         let _ = leases.run(&cx).await;

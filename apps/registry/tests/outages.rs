@@ -254,3 +254,35 @@ async fn a_process_that_starts_with_a_registry_that_lost_everything_lives_from_i
     assert_eq!(ids(&snapshot), ["a"]);
     until(&watcher, |s| s.state == State::Empty(Emptiness::Unknown)).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_an_hour_without_a_registry_everybody_comes_back_and_not_all_at_once() {
+    const PROCESSES: usize = 200;
+    let running = Running::start(Config::default());
+    let link = Link::to(&running);
+    let consumer = link.client();
+    let watcher = consumer.watch("s");
+    let providers: Vec<_> = (0..PROCESSES).map(|_| link.client()).collect();
+    let mut held = Vec::new();
+    for (n, provider) in providers.iter().enumerate() {
+        held.push(provider.register(&within(SEC), instance("s", &format!("i{n}"))).await.unwrap());
+    }
+    until(&watcher, |s| s.instances.len() == PROCESSES).await;
+    link.cut();
+    drop(running);
+    tokio::time::sleep(3600 * SEC).await;
+    let snapshot = watcher.current();
+    assert!(is_stale(&snapshot.state) && snapshot.instances.len() == PROCESSES);
+
+    let running = Running::start(Config::default());
+    link.connect(&running);
+    let (mut before, mut most) = (0, 0);
+    while before < PROCESSES {
+        tokio::time::sleep(SEC / 2).await;
+        let back = running.node.stats().instances;
+        (before, most) = (back, most.max(back - before));
+        assert_eq!(watcher.current().instances.len(), PROCESSES, "nobody is taken out meanwhile");
+    }
+    assert!(most <= PROCESSES / 4, "{most} of {PROCESSES} came back within half a second");
+    until(&watcher, |s| s.state == State::Live && s.instances.len() == PROCESSES).await;
+}

@@ -119,5 +119,13 @@ mod tests {
             let error = connected("etcd://127.0.0.1:1").err().unwrap();
             assert!(error.message().contains("feature `etcd`"), "{error}");
         }
+        let nacos = connected("nacos://127.0.0.1:1");
+        #[cfg(feature = "nacos")]
+        {
+            assert!(nacos.is_ok());
+            assert!(connected("nacos://a?x=1").err().unwrap().message().contains("`x` is unknown"));
+        }
+        #[cfg(not(feature = "nacos"))]
+        assert!(nacos.err().unwrap().message().contains("feature `nacos`"));
     }
 }

@@ -31,6 +31,11 @@ impl ServiceKey {
         Self { namespace: namespace.into(), env: env.into(), service: Arc::from("") }
     }
 
+    /// Sorts before every service.
+    pub(super) fn first() -> Self {
+        Self::before_all("", "")
+    }
+
     /// The namespace.
     pub fn namespace(&self) -> &str {
         &self.namespace

@@ -16,8 +16,24 @@ pub(super) struct Lease {
     pub(super) id: Arc<str>,
     pub(super) ttl: Duration,
     pub(super) deadline: Instant,
+    /// Kept though it has run out; it is in the heap no more.
+    pub(super) held: bool,
+    /// Another node has the instance by now; a renewal claims it back.
+    pub(super) contested: bool,
     /// Where it stands in the heap: never later than the deadline.
     queued: Instant,
+}
+
+impl Lease {
+    /// Whether it counts at `now`.
+    pub(super) fn is_live(&self, now: Instant) -> bool {
+        self.held || self.deadline > now
+    }
+
+    /// Whether a renewal is overdue: they come every third of the ttl.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        self.deadline.saturating_duration_since(now) < self.ttl / 2
+    }
 }
 
 /// All leases, and which runs out next.
@@ -51,17 +67,44 @@ impl Leases {
         // 0 stands for "none" on the wire.
         self.next = self.next.wrapping_add(1).max(1);
         let (lease, deadline) = (self.next, now + ttl);
-        self.leases.insert(lease, Lease { key, id, ttl, deadline, queued: deadline });
+        self.leases
+            .insert(lease, Lease { key, id, ttl, deadline, held: false, contested: false, queued: deadline });
         self.queue(deadline, lease);
         lease
     }
 
     /// Prolongs one by its ttl from `now`. `None` if it is not there or has run out: then its end is only a matter of
     /// being noticed, and whoever asks must not be told that it lives.
-    pub(super) fn renew(&mut self, lease: u64, now: Instant) -> Option<Duration> {
-        let lease = self.leases.get_mut(&lease).filter(|l| l.deadline > now)?;
-        lease.deadline = now + lease.ttl;
-        Some(lease.ttl)
+    pub(super) fn renew(&mut self, lease: u64, now: Instant) -> Option<&Lease> {
+        let entry = self.leases.get_mut(&lease).filter(|l| l.is_live(now))?;
+        entry.deadline = now + entry.ttl;
+        if std::mem::take(&mut entry.held) {
+            entry.queued = entry.deadline;
+            let deadline = entry.deadline;
+            self.queue(deadline, lease);
+        }
+        self.leases.get(&lease)
+    }
+
+    /// Says whether another node has the instance.
+    pub(super) fn contest(&mut self, lease: u64, contested: bool) {
+        if let Some(entry) = self.leases.get_mut(&lease) {
+            entry.contested = contested;
+        }
+    }
+
+    /// Keeps one that has run out, until it is renewed or ended.
+    pub(super) fn hold(&mut self, lease: u64) {
+        if let Some(entry) = self.leases.get_mut(&lease) {
+            entry.held = true;
+        }
+    }
+
+    /// Gives all this much more time: while it passed, nobody could have renewed.
+    pub(super) fn prolong(&mut self, by: Duration) {
+        for entry in self.leases.values_mut() {
+            entry.deadline += by;
+        }
     }
 
     /// Changes how long one lives, from `now` on.
@@ -69,7 +112,7 @@ impl Leases {
         if let Some(entry) = self.leases.get_mut(&lease) {
             entry.ttl = ttl;
             entry.deadline = now + ttl;
-            if entry.deadline < entry.queued {
+            if std::mem::take(&mut entry.held) || entry.deadline < entry.queued {
                 entry.queued = entry.deadline;
                 let deadline = entry.deadline;
                 self.queue(deadline, lease);
@@ -89,16 +132,18 @@ impl Leases {
         self.leases.remove(&lease);
     }
 
-    /// Takes out one that has run out by `now`.
-    pub(super) fn expired(&mut self, now: Instant) -> Option<Lease> {
+    /// One that has run out by `now`, each once: end it or hold it.
+    pub(super) fn expired(&mut self, now: Instant) -> Option<u64> {
         while let Some(Reverse((due, lease))) = self.due.peek().copied() {
             if due > now {
                 return None;
             }
             self.due.pop();
-            let Some(entry) = self.leases.get_mut(&lease).filter(|l| l.queued == due) else { continue };
+            let Some(entry) = self.leases.get_mut(&lease).filter(|l| l.queued == due && !l.held) else {
+                continue;
+            };
             if entry.deadline <= now {
-                return self.leases.remove(&lease);
+                return Some(lease);
             }
             entry.queued = entry.deadline;
             self.due.push(Reverse((entry.queued, lease)));
@@ -153,7 +198,7 @@ mod tests {
                 match what {
                     0 => model.push((grant(&mut leases, secs, now), ttl, now + ttl)),
                     1 if !model.is_empty() => {
-                        let renewed = leases.renew(model[chosen].0, now);
+                        let renewed = leases.renew(model[chosen].0, now).map(|l| l.ttl);
                         prop_assert_eq!(renewed, Some(model[chosen].1));
                         model[chosen].2 = now + model[chosen].1;
                     }
@@ -165,7 +210,8 @@ mod tests {
                     _ => now += Duration::from_millis(secs * 300),
                 }
                 let mut count = 0;
-                while leases.expired(now).is_some() {
+                while let Some(lease) = leases.expired(now) {
+                    leases.end(lease);
                     count += 1;
                 }
                 let before = model.len();

@@ -4,16 +4,34 @@
 //! of a service grows by one with each change of one of its instances, and no two contents of a name ever have the same
 //! one, even when the service was forgotten in between: new services begin at a number that counts all changes, and a
 //! service is forgotten only while it is empty.
+//!
+//! Among several nodes an instance belongs to the one with its lease, its *owner*; the others know it, and no more. Each
+//! state has a [`Version`], and of two states the later counts, everywhere. Exceptions make nobody unequal:
+//!
+//! - What a holder cancelled stays cancelled: nothing of the same holder counts beside it, whatever its version.
+//! - An owner with a live lease does not believe that its instance has expired, nor what its holder said earlier: it says
+//!   again, later, how it is.
+//! - A lease alone never ends for another node's silence: what a lost node had is taken out only by [`Store::sweep`].
 
-mod cancelled;
+mod digests;
+mod expiry;
+mod facts;
+mod hash;
 mod key;
 mod leases;
 mod overrides;
+mod owners;
+mod protection;
+mod reading;
 mod recent;
 mod record;
+mod replicated;
 mod service;
 #[cfg(test)]
 mod tests;
+mod tombs;
+mod types;
+mod version;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -22,135 +40,91 @@ use std::time::Duration;
 use bowline_core::{Instant, Result};
 use bowline_registry_bowline::api::bowline::registry::v1::{RemovalReason, registry_error};
 
+pub use digests::BUCKETS;
+pub use facts::{Announced, Fact, FactKey, Kind, Said};
+pub use hash::number;
 pub use key::ServiceKey;
 pub(crate) use key::{instance_id as check_id, scope as check_scope};
 pub use overrides::{Override, Parts};
+pub use protection::Protected;
 pub use recent::{Happened, Recent};
 pub use record::Record;
+pub use replicated::Heard;
 pub use service::{Changes, List, News};
+pub use tombs::Gone;
+pub use types::{Counts, Granted, Registered, Registering, Summary};
+pub use version::{Owner, Version};
 
 use crate::Config;
-use cancelled::Cancelled;
+use digests::Digests;
 use leases::Leases;
 use overrides::Overrides;
+use owners::Owners;
+use protection::Protection;
 use recent::RecentChanges;
 use service::{Registration, Service, served};
-
-/// A registration that is asked for.
-#[derive(Debug)]
-pub struct Registering {
-    /// The service.
-    pub key: ServiceKey,
-    /// The instance.
-    pub record: Arc<Record>,
-    /// The lease's life without renewal; the default one if `None`.
-    pub ttl: Option<Duration>,
-    /// Who asks. Another holder takes the id over; an empty one is a holder like any other, but remembers nothing.
-    pub holder: Arc<str>,
-    /// Orders what one holder says.
-    pub sequence: u64,
-    /// Whether to refuse when another holder's lease lives.
-    pub only_if_free: bool,
-}
-
-/// A lease that was granted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Granted {
-    /// What to renew.
-    pub lease: u64,
-    /// How long it lives.
-    pub ttl: Duration,
-}
-
-/// An instance and its lease.
-#[derive(Clone, Debug)]
-pub struct Registered {
-    /// As it was registered.
-    pub registered: Arc<Record>,
-    /// As it is served: with what an operator set.
-    pub record: Arc<Record>,
-    /// Who registered it.
-    pub holder: Arc<str>,
-    /// What orders the words of its holder.
-    pub sequence: u64,
-    /// When it came.
-    pub since: Instant,
-    /// When its content changed last.
-    pub updated: Instant,
-    /// When it was renewed last.
-    pub renewed: Instant,
-    /// How long it lives without being renewed.
-    pub ttl: Duration,
-}
-
-/// One service in a list of names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Summary {
-    /// The service.
-    pub key: ServiceKey,
-    /// Its instances.
-    pub instances: usize,
-    /// Those that want traffic.
-    pub up: usize,
-    /// Its revision.
-    pub revision: u64,
-}
-
-/// How much a store holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Services, those without instances included.
-    pub services: usize,
-    /// Instances.
-    pub instances: usize,
-    /// Instances with an override, those that are gone included.
-    pub overrides: usize,
-}
+use tombs::Tombs;
+use version::Clock;
 
 /// Who is registered, for how long, and what changed of late.
 #[derive(Debug)]
 pub struct Store {
     config: Config,
+    clock: Clock,
     services: BTreeMap<ServiceKey, Service>,
+    instances: usize,
     leases: Leases,
-    cancelled: Cancelled,
+    owners: Owners,
+    tombs: Tombs,
     overrides: Overrides,
+    protection: Protection,
+    digests: Digests,
     /// Counts every change. No service's revision is larger.
     revision: u64,
     /// Services in the order in which they became empty; those that are not any more are skipped.
     emptied: VecDeque<(Instant, ServiceKey)>,
     /// Whose revision changed since [`Store::take_changed`].
     changed: Vec<ServiceKey>,
+    /// What this node said since [`Store::take_said`].
+    said: Vec<FactKey>,
     /// The changes of late, the oldest first.
     changes: RecentChanges,
 }
 
 impl Store {
-    /// An empty store. Revisions and lease ids count from `seed`, which is another one in every life of a node.
-    pub fn new(config: Config, seed: u64) -> Self {
+    /// An empty store of a node that is alone or has no name.
+    pub fn new(config: Config, life: u64) -> Self {
+        Self::of(config, Owner { node: 0, life })
+    }
+
+    /// An empty store of a node. Revisions, versions and lease ids count from its life, which is another one in every
+    /// life of the node.
+    pub fn of(config: Config, own: Owner) -> Self {
+        // Positive, and small enough to be exact in JSON readers that have floating point numbers only.
+        let first = (own.life >> 16) + 1;
         Self {
+            clock: Clock::new(own, first),
             services: BTreeMap::new(),
-            leases: Leases::new(seed),
-            cancelled: Cancelled::new(config.refuse_late),
-            overrides: Overrides::new(seed >> 16, config.keep_overrides),
-            // Positive, and small enough to be exact in JSON readers that have floating point numbers only.
-            revision: (seed >> 16) + 1,
+            instances: 0,
+            // Far from those of any other node.
+            leases: Leases::new(hash::of(&[&own.node.to_le_bytes(), &own.life.to_le_bytes()])),
+            owners: Owners::new(own),
+            tombs: Tombs::new(config.keep_removals()),
+            overrides: Overrides::new(config.keep_overrides),
+            protection: Protection::new(config.protection_threshold),
+            digests: Digests::new(),
+            revision: first,
             emptied: VecDeque::new(),
             changed: Vec::new(),
+            said: Vec::new(),
             changes: RecentChanges::default(),
             config,
         }
     }
 
-    /// How much there is.
-    pub fn counts(&self) -> Counts {
-        let overrides = self.overrides.len();
-        Counts { services: self.services.len(), instances: self.leases.len(), overrides }
-    }
-
-    /// How many changes there have been, counted from some number.
-    pub(crate) fn changes(&self) -> u64 {
-        self.revision
+    /// The node in this life.
+    pub fn own(&self) -> Owner {
+        self.clock.own()
     }
 
     /// The services whose revision changed since the last call, each once.
@@ -161,66 +135,124 @@ impl Store {
         changed
     }
 
+    /// What this node said since the last call, for the others.
+    pub fn take_said(&mut self) -> Vec<FactKey> {
+        std::mem::take(&mut self.said)
+    }
+
     /// Registers an instance, changes what is known of it, or takes it over.
     ///
     /// # Errors
     /// `INVALID_TTL`, `REGISTRATION_CANCELLED`, `INSTANCE_TAKEN`, `TOO_MANY_INSTANCES` or `TOO_MANY_SERVICES`.
     pub fn register(&mut self, asked: Registering, now: Instant) -> Result<Granted> {
-        let ttl = self.ttl(asked.ttl)?;
-        let Registering { key, record, holder, sequence, .. } = asked;
-        if !holder.is_empty() && self.cancelled.contains(&key, record.id(), &holder, now) {
+        let mut ttl = self.ttl(asked.ttl)?;
+        let Registering { key, record: mut registered, holder, mut sequence, .. } = asked;
+        let id = Arc::clone(registered.id());
+        if self.tombs.refuses(&key, &id, &holder) {
             return Err(registry_error::registration_cancelled().with_message(format!(
-                "the registration of `{}` of {key} was cancelled; register anew, with a new holder",
-                record.id()
+                "the registration of `{id}` of {key} was cancelled; register anew, with a new holder"
             )));
         }
         // What has run out but was not noticed yet is not there any more.
-        if let Some(lease) = self.lease_of(&key, record.id())
-            && self.leases.get(lease).is_some_and(|l| l.deadline <= now)
+        if let Some(lease) = self.get(&key, &id).and_then(|r| r.lease)
+            && self.leases.get(lease).is_some_and(|l| !l.is_live(now))
         {
-            self.remove(&key, record.id(), RemovalReason::REMOVAL_REASON_EXPIRED, now);
+            self.run_out(lease, now);
         }
-        let existing = self.services.get(&key).and_then(|s| s.instances.get(record.id()));
-        let happened = if existing.is_some() { Happened::Modified } else { Happened::Added };
-        let lease = match existing {
+        let mut version = None;
+        let lease = match self.get(&key, &id) {
             Some(own) if own.holder == holder => {
-                let lease = own.lease;
+                let (lease, said) = (own.lease, own.version);
                 if sequence < own.sequence {
                     // Overtaken by what the same holder said later.
-                    let ttl = self.leases.get(lease).map_or(ttl, |l| l.ttl);
-                    return Ok(Granted { lease, ttl });
+                    (registered, sequence) = (Arc::clone(&own.registered), own.sequence);
+                    ttl = own.ttl;
                 }
-                self.leases.set_ttl(lease, ttl, now);
+                let repeated = own.sequence == sequence && own.ttl == ttl && own.registered == registered;
+                // Twice is once.
+                version = (repeated && said.owner == self.own()).then_some(said);
                 lease
             }
-            Some(other) if asked.only_if_free => {
+            Some(other) if asked.only_if_free && self.is_kept(other) => {
                 let message = format!(
-                    "`{}` of {key} is kept alive by another holder ({:?}); give every process an id of its own",
-                    record.id(),
+                    "`{id}` of {key} is kept alive by another holder ({:?}); give every process an id of its own",
                     other.holder
                 );
                 return Err(registry_error::instance_taken().with_message(message));
             }
             Some(other) => {
-                let old = other.lease;
-                self.leases.end(old);
-                self.leases.grant(key.clone(), Arc::clone(record.id()), ttl, now)
+                if let Some(old) = other.lease {
+                    self.leases.end(old);
+                }
+                None
             }
             None => {
                 self.make_room(&key, now)?;
-                self.leases.grant(key.clone(), Arc::clone(record.id()), ttl, now)
+                None
             }
         };
-        let (revision, log_limit) = (self.revision, self.config.limits.changes_kept);
-        let registered = record;
-        let record = served(&registered, self.overrides.come(&key, registered.id(), now));
-        let service = self.services.entry(key.clone()).or_insert_with(|| Service::new(revision, log_limit));
-        let (since, updated) = (now, now);
-        let served = Arc::clone(&record);
-        if service.insert(Registration { registered, record, lease, holder, sequence, since, updated }) {
-            self.note(key, served, happened, now);
+        let lease = match lease {
+            Some(lease) => {
+                self.leases.set_ttl(lease, ttl, now);
+                self.leases.contest(lease, false);
+                lease
+            }
+            None => self.leases.grant(key.clone(), Arc::clone(&id), ttl, now),
+        };
+        let said = version.is_none();
+        let version = version.unwrap_or_else(|| self.clock.tick());
+        let of = FactKey { key, id, kind: Kind::Instance };
+        let (record, since) = (Arc::clone(&registered), now);
+        self.put(
+            &of,
+            Registration {
+                registered,
+                record,
+                version,
+                said: now,
+                lease: Some(lease),
+                ttl,
+                holder,
+                sequence,
+                since,
+                updated: now,
+            },
+            now,
+        );
+        if said {
+            self.said.push(of);
         }
         Ok(Granted { lease, ttl })
+    }
+
+    /// Whether somebody keeps an instance alive, as far as is known here.
+    fn is_kept(&self, of: &Registration) -> bool {
+        let held = of.lease.and_then(|lease| self.leases.get(lease)).is_some_and(|l| l.held);
+        self.owners.is_live(of.version.owner) && !held
+    }
+
+    fn get(&self, key: &ServiceKey, id: &str) -> Option<&Registration> {
+        self.services.get(key)?.instances.get(id)
+    }
+
+    /// Puts a registration in, in place of what is there under its id.
+    fn put(&mut self, of: &FactKey, mut registration: Registration, now: Instant) {
+        let before = self.get(&of.key, &of.id).map(|b| b.version);
+        let after = registration.version;
+        if before != Some(after) {
+            self.digests.change(of, before, Some(after));
+            self.owners.change(before.map(|v| v.owner), Some(after.owner), now);
+        }
+        self.instances += usize::from(before.is_none());
+        let (revision, log_limit) = (self.revision, self.config.limits.changes_kept);
+        registration.record = served(&registration.registered, self.overrides.come(&of.key, &of.id));
+        let record = Arc::clone(&registration.record);
+        let service =
+            self.services.entry(of.key.clone()).or_insert_with(|| Service::new(revision, log_limit));
+        if service.insert(registration) {
+            let happened = if before.is_some() { Happened::Modified } else { Happened::Added };
+            self.note(of.key.clone(), record, happened, now);
+        }
     }
 
     fn ttl(&self, asked: Option<Duration>) -> Result<Duration> {
@@ -233,10 +265,6 @@ impl Store {
         Ok(ttl)
     }
 
-    fn lease_of(&self, key: &ServiceKey, id: &str) -> Option<u64> {
-        self.services.get(key)?.instances.get(id).map(|r| r.lease)
-    }
-
     /// Whether one more instance of this service fits; names that nobody uses any more give way.
     fn make_room(&mut self, key: &ServiceKey, now: Instant) -> Result<()> {
         let limits = self.config.limits.clone();
@@ -245,7 +273,7 @@ impl Store {
                 format!("there are {what}; remove some or raise `limits.{setting}` of the registry");
             registry_error::too_many_instances().with_message(message)
         };
-        if self.leases.len() >= limits.instances {
+        if self.instances >= limits.instances {
             return Err(too_many(format!("{} instances", limits.instances), "instances"));
         }
         match self.services.get(key).map(|s| s.instances.len()) {
@@ -266,10 +294,17 @@ impl Store {
 
     /// Renews a lease. `None`: there is none, so the instance has to be registered again.
     pub fn renew(&mut self, lease: u64, now: Instant) -> Option<Duration> {
-        self.leases.renew(lease, now)
+        let renewed = self.leases.renew(lease, now)?;
+        let ttl = renewed.ttl;
+        if renewed.contested {
+            let (key, id) = (renewed.key.clone(), Arc::clone(&renewed.id));
+            self.claim(&FactKey { key, id, kind: Kind::Instance }, now);
+        }
+        Some(ttl)
     }
 
-    /// Renews what is registered under an id, if it has this lease, or any if that is `None`.
+    /// Renews what is registered under an id, if it has this lease, or any if that is `None`: then also what has its lease
+    /// on another node, which is on this one from now on.
     ///
     /// # Errors
     /// `LEASE_NOT_FOUND`.
@@ -280,99 +315,93 @@ impl Store {
         lease: Option<u64>,
         now: Instant,
     ) -> Result<Duration> {
-        let current = self.lease_of(key, id).filter(|own| lease.is_none_or(|asked| asked == *own));
-        current.and_then(|lease| self.leases.renew(lease, now)).ok_or_else(|| {
+        let renewed = match self.get(key, id).map(|own| own.lease) {
+            Some(Some(own)) if lease.is_none_or(|asked| asked == own) => self.renew(own, now),
+            Some(None) if lease.is_none() => {
+                let of = FactKey { key: key.clone(), id: id.into(), kind: Kind::Instance };
+                self.claim(&of, now);
+                self.get(key, id).map(|r| r.ttl)
+            }
+            _ => None,
+        };
+        renewed.ok_or_else(|| {
             let message = format!("`{id}` of {key} has no such lease; register it again");
             registry_error::lease_not_found().with_message(message)
         })
     }
 
+    /// The holder of an instance renews it here: this node is its owner from now on.
+    fn claim(&mut self, of: &FactKey, now: Instant) {
+        self.own_again(of, now, now);
+    }
+
+    /// It is so, as its holder said last, whatever another node says that did not know.
+    fn insist(&mut self, of: &FactKey, now: Instant) {
+        if let Some(registration) = self.get(&of.key, &of.id) {
+            self.own_again(of, self.heard_from(registration), now);
+        }
+    }
+
+    /// When its holder was heard of last, as far as is known here.
+    fn heard_from(&self, of: &Registration) -> Instant {
+        let lease = of.lease.and_then(|lease| self.leases.get(lease));
+        let renewed = lease.and_then(|l| l.deadline.checked_sub(l.ttl));
+        renewed.unwrap_or(of.said).max(of.said)
+    }
+
+    fn own_again(&mut self, of: &FactKey, said: Instant, now: Instant) {
+        let Some(mut registration) = self.get(&of.key, &of.id).cloned() else { return };
+        let (ttl, key, id) = (registration.ttl, of.key.clone(), Arc::clone(&of.id));
+        let lease = registration.lease.unwrap_or_else(|| self.leases.grant(key, id, ttl, now));
+        self.leases.contest(lease, false);
+        registration.lease = Some(lease);
+        registration.said = said;
+        registration.version = self.clock.tick();
+        self.put(of, registration, now);
+        self.said.push(of.clone());
+    }
+
     /// Takes an instance out, if this holder registered it; whoever did, if the holder is empty. Returns whether it was
     /// there.
     pub fn deregister(&mut self, key: &ServiceKey, id: &str, holder: &str, now: Instant) -> bool {
-        if !holder.is_empty() {
-            self.cancelled.add(key, id, holder, now);
-        }
-        let existing = self.services.get(key).and_then(|s| s.instances.get(id));
-        if !existing.is_some_and(|r| holder.is_empty() || *r.holder == *holder) {
+        let holders = self.get(key, id).map(|r| holder.is_empty() || *r.holder == *holder);
+        if holders.is_none() && holder.is_empty() {
             return false;
         }
-        self.remove(key, id, RemovalReason::REMOVAL_REASON_CANCELLED, now)
+        // It may be registered on another node, and known there only; or still on its way.
+        let gone =
+            Gone { reason: RemovalReason::REMOVAL_REASON_CANCELLED, holder: holder.into(), lapsed: false };
+        let of = FactKey { key: key.clone(), id: id.into(), kind: Kind::Instance };
+        let version = self.clock.tick();
+        self.bury(&of, version, gone, now);
+        self.said.push(of);
+        holders == Some(true)
     }
 
-    /// Takes out what has run out by `now`, at most `limit` instances; the rest is for the next call.
-    pub fn expire(&mut self, now: Instant, limit: usize) -> usize {
-        let mut expired = 0;
-        while expired < limit
-            && let Some(lease) = self.leases.expired(now)
-        {
-            self.remove(&lease.key, &lease.id, RemovalReason::REMOVAL_REASON_EXPIRED, now);
-            expired += 1;
+    /// Remembers that something is gone, and takes it out if it is what went.
+    fn bury(&mut self, of: &FactKey, version: Version, gone: Gone, now: Instant) {
+        let reason = gone.reason;
+        let ends = self.get(&of.key, &of.id).is_some_and(|r| gone.ends(version, &r.holder, r.version));
+        self.tombs.add(&of.key, &of.id, version, gone, now);
+        if ends {
+            self.remove(of, reason, now);
         }
-        self.overrides.forget(now);
-        self.changes.forget(now);
-        self.forget(now, false);
-        expired
     }
 
-    /// When [`Store::expire`] may next have something to do.
-    pub fn next_expiry(&self) -> Option<Instant> {
-        self.leases.next_due()
-    }
-
-    fn remove(&mut self, key: &ServiceKey, id: &str, reason: RemovalReason, now: Instant) -> bool {
-        let Some(service) = self.services.get_mut(key) else { return false };
-        let Some(registration) = service.remove(id, reason, now) else { return false };
+    fn remove(&mut self, of: &FactKey, reason: RemovalReason, now: Instant) {
+        let Some(service) = self.services.get_mut(&of.key) else { return };
+        let Some(registration) = service.remove(&of.id, reason, now) else { return };
         if service.empty_since.is_some() {
-            self.emptied.push_back((now, key.clone()));
+            self.emptied.push_back((now, of.key.clone()));
         }
-        self.leases.end(registration.lease);
-        self.overrides.go(key, registration.record.id(), now);
-        self.note(key.clone(), registration.record, Happened::Removed, now);
-        true
-    }
-
-    /// Sets what an operator wants of an instance: on top of what is set already. Returns all that is set then.
-    ///
-    /// # Errors
-    /// `INVALID_REQUEST` if that is nothing or too much, `INSTANCE_NOT_FOUND` if the instance is not there and has not been
-    /// of late with an override, `TOO_MANY_OVERRIDES`.
-    pub fn set_override(
-        &mut self,
-        key: &ServiceKey,
-        id: &str,
-        changes: &Override,
-        now: Instant,
-    ) -> Result<Arc<Override>> {
-        if changes.is_empty() {
-            let message = "the override is empty; set a status, a weight or metadata";
-            return Err(registry_error::invalid_request().with_message(message));
+        if let Some(lease) = registration.lease {
+            self.leases.end(lease);
         }
-        let is_there = self.lease_of(key, id).and_then(|lease| self.leases.get(lease));
-        if is_there.is_none_or(|l| l.deadline <= now) && self.overrides.get(key, id, now).is_none() {
-            let message =
-                format!("there is no instance `{id}` of {key}; it can be overridden once it is registered");
-            return Err(registry_error::instance_not_found().with_message(message));
-        }
-        let overridden = self.overrides.set(key, id, changes, &self.config.limits, now)?;
-        self.overrule(key, id, Some(Arc::clone(&overridden)), now);
-        Ok(overridden)
-    }
-
-    /// Takes back what an operator set of an instance. Returns whether there was something.
-    pub fn clear_override(&mut self, key: &ServiceKey, id: &str, parts: Parts, now: Instant) -> bool {
-        let Some(left) = self.overrides.clear(key, id, parts, now) else { return false };
-        self.overrule(key, id, left, now);
-        true
-    }
-
-    fn overrule(&mut self, key: &ServiceKey, id: &str, overridden: Option<Arc<Override>>, now: Instant) {
-        let Some(service) = self.services.get_mut(key) else { return };
-        if service.overrule(id, overridden, now)
-            && let Some(record) = service.instances.get(id).map(|r| Arc::clone(&r.record))
-        {
-            self.note(key.clone(), record, Happened::Modified, now);
-        }
+        self.instances -= 1;
+        self.digests.change(of, Some(registration.version), None);
+        self.owners.change(Some(registration.version.owner), None, now);
+        self.overrides.go(&of.key, &of.id, now);
+        self.note(of.key.clone(), registration.record, Happened::Removed, now);
     }
 
     fn note(&mut self, key: ServiceKey, record: Arc<Record>, happened: Happened, now: Instant) {
@@ -381,12 +410,6 @@ impl Store {
         if self.changed.last() != Some(&key) {
             self.changed.push(key);
         }
-    }
-
-    /// The changes of the last 3 min, the oldest first; at most 10 000.
-    pub fn recent(&mut self, now: Instant) -> impl Iterator<Item = &Recent> {
-        self.changes.forget(now);
-        self.changes.iter()
     }
 
     /// Forgets services that have been empty for long; with `now_or_never` the one that is empty longest in any case.
@@ -407,60 +430,5 @@ impl Store {
             self.emptied.pop_front();
         }
         forgotten
-    }
-
-    /// What is new of a service to somebody who knows it at the revision `known`; `None` for who knows nothing.
-    pub fn news(&mut self, key: &ServiceKey, known: Option<u64>) -> News {
-        match self.services.get_mut(key) {
-            Some(service) => service.news(known),
-            None if known == Some(0) => News::None,
-            None => News::List(Arc::new(List::unknown())),
-        }
-    }
-
-    /// A service's revision, and its instances with their leases, by id. 0 and none for a service nobody has heard of.
-    pub fn registered(&self, key: &ServiceKey) -> (u64, Vec<Registered>) {
-        let Some(service) = self.services.get(key) else { return (0, Vec::new()) };
-        (service.revision(), service.instances.values().filter_map(|r| self.with_lease(r)).collect())
-    }
-
-    /// Whether a service has instances.
-    pub fn has_instances(&self, key: &ServiceKey) -> bool {
-        self.services.get(key).is_some_and(|service| !service.instances.is_empty())
-    }
-
-    /// One instance with its lease.
-    pub fn instance(&self, key: &ServiceKey, id: &str) -> Option<Registered> {
-        self.with_lease(self.services.get(key)?.instances.get(id)?)
-    }
-
-    fn with_lease(&self, of: &Registration) -> Option<Registered> {
-        let lease = self.leases.get(of.lease)?;
-        Some(Registered {
-            registered: Arc::clone(&of.registered),
-            record: Arc::clone(&of.record),
-            holder: Arc::clone(&of.holder),
-            sequence: of.sequence,
-            since: of.since,
-            updated: of.updated,
-            // The deadline is always the last renewal and the ttl.
-            renewed: lease.deadline.checked_sub(lease.ttl).unwrap_or(of.since),
-            ttl: lease.ttl,
-        })
-    }
-
-    /// The services of a namespace and environment that have instances, by name.
-    pub fn services(&self, namespace: &str, env: &str) -> Vec<Summary> {
-        self.services
-            .range(ServiceKey::before_all(namespace, env)..)
-            .take_while(|(key, _)| key.namespace() == namespace && key.env() == env)
-            .filter(|(_, s)| !s.instances.is_empty())
-            .map(|(key, s)| Summary {
-                key: key.clone(),
-                instances: s.instances.len(),
-                up: s.up(),
-                revision: s.revision(),
-            })
-            .collect()
     }
 }

@@ -1,13 +1,13 @@
 //! What operators want of instances, whatever these register.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bowline_core::{Instant, Result};
 use bowline_registry_bowline::api::bowline::registry::v1::{Instance, InstanceStatus, registry_error};
 
-use super::ServiceKey;
+use super::{FactKey, Happened, Kind, ServiceKey, Store, Version};
 use crate::Limits;
 
 /// What an operator wants of an instance.
@@ -77,7 +77,7 @@ impl Override {
     }
 
     /// This one with what another one says on top.
-    fn merged(&self, changes: &Self) -> Self {
+    fn with(&self, changes: &Self) -> Self {
         let mut merged = self.clone();
         merged.status = changes.status.or(merged.status);
         merged.weight = changes.weight.or(merged.weight);
@@ -110,46 +110,66 @@ impl Override {
 
 type Name = (ServiceKey, Arc<str>);
 
-#[derive(Debug)]
-struct Kept {
-    overridden: Arc<Override>,
-    /// Since when the instance is not there.
+/// What is known of an instance's override.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    /// Empty: it was taken back.
+    pub(super) overridden: Arc<Override>,
+    pub(super) version: Version,
+    /// It was taken back because its instance had been gone for long, and not by an operator.
+    pub(super) forgotten: bool,
+    /// Since when the instance is not there, or the override is taken back.
     gone: Option<Instant>,
 }
 
-/// All overrides: those of instances that are there, and for a while those of instances that are gone.
+/// All overrides: those of instances that are there, and for a while those of instances that are gone, and that there was
+/// one.
 #[derive(Debug)]
 pub(super) struct Overrides {
-    kept: HashMap<Name, Kept>,
+    kept: BTreeMap<Name, Kept>,
+    /// How many say something.
+    count: usize,
     /// In the order in which instances went; those that are back, or went again, are skipped.
     gone: VecDeque<(Instant, Name)>,
     keep: Duration,
-    sequence: u64,
 }
 
 impl Overrides {
-    /// None yet. Sequences count from `seed`.
-    pub(super) fn new(seed: u64, keep: Duration) -> Self {
-        Self { kept: HashMap::new(), gone: VecDeque::new(), keep, sequence: seed }
+    pub(super) fn new(keep: Duration) -> Self {
+        Self { kept: BTreeMap::new(), count: 0, gone: VecDeque::new(), keep }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.kept.len()
+        self.count
     }
 
+    /// What is known, that there was one included.
+    pub(super) fn kept(&self, key: &ServiceKey, id: &Arc<str>) -> Option<&Kept> {
+        self.kept.get(&(key.clone(), Arc::clone(id)))
+    }
+
+    /// What holds.
     pub(super) fn get(&self, key: &ServiceKey, id: &str, now: Instant) -> Option<&Arc<Override>> {
         let kept = self.kept.get(&(key.clone(), id.into()))?;
         let forgotten = kept.gone.is_some_and(|gone| gone + self.keep <= now);
-        (!forgotten).then_some(&kept.overridden)
+        (!forgotten && !kept.overridden.is_empty()).then_some(&kept.overridden)
+    }
+
+    /// Those of a service that say something, by id.
+    pub(super) fn of(&self, key: &ServiceKey) -> impl Iterator<Item = (&Arc<str>, &Kept)> {
+        let all = self.kept.range((key.clone(), Arc::from(""))..).take_while(move |((k, _), _)| k == key);
+        all.filter(|(_, kept)| !kept.overridden.is_empty()).map(|((_, id), kept)| (id, kept))
     }
 
     /// What holds for an instance that registers.
-    pub(super) fn come(&mut self, key: &ServiceKey, id: &Arc<str>, now: Instant) -> Option<Arc<Override>> {
+    pub(super) fn come(&mut self, key: &ServiceKey, id: &Arc<str>) -> Option<Arc<Override>> {
         if self.kept.is_empty() {
             return None;
         }
-        self.forget(now);
         let kept = self.kept.get_mut(&(key.clone(), Arc::clone(id)))?;
+        if kept.overridden.is_empty() {
+            return None;
+        }
         kept.gone = None;
         Some(Arc::clone(&kept.overridden))
     }
@@ -160,8 +180,12 @@ impl Overrides {
             return;
         }
         let name = (key.clone(), Arc::clone(id));
-        let Some(kept) = self.kept.get_mut(&name) else { return };
+        let Some(kept) = self.kept.get_mut(&name).filter(|k| !k.overridden.is_empty()) else { return };
         kept.gone = Some(now);
+        self.leave(name, now);
+    }
+
+    fn leave(&mut self, name: Name, now: Instant) {
         self.gone.push_back((now, name));
         if self.gone.len() > 64 + 4 * self.kept.len() {
             let kept = &self.kept;
@@ -169,78 +193,161 @@ impl Overrides {
         }
     }
 
-    /// Sets what `changes` says. Returns what holds then.
-    pub(super) fn set(
-        &mut self,
+    /// What holds once `changes` are set; `None` if that is what holds already.
+    pub(super) fn merged(
+        &self,
         key: &ServiceKey,
         id: &str,
         changes: &Override,
         limits: &Limits,
         now: Instant,
-    ) -> Result<Arc<Override>> {
-        self.forget(now);
-        let name = (key.clone(), Arc::from(id));
-        let before = self.kept.get(&name).map(|kept| Arc::clone(&kept.overridden));
-        if before.is_none() && self.kept.len() >= limits.overrides {
+    ) -> Result<Option<Override>> {
+        let before = self.get(key, id, now);
+        if before.is_none() && self.count >= limits.overrides {
             let message = format!(
                 "{} instances have an override; clear some or raise `limits.overrides` of the registry",
                 limits.overrides
             );
             return Err(registry_error::too_many_overrides().with_message(message));
         }
-        let mut merged = before.as_deref().cloned().unwrap_or_default().merged(changes);
-        if let Some(before) = before.filter(|before| **before == merged) {
-            return Ok(before);
+        let merged = before.map(|b| (**b).clone()).unwrap_or_default().with(changes);
+        if before.is_some_and(|before| **before == merged) {
+            return Ok(None);
         }
         merged.check(limits)?;
-        merged.sequence = self.next();
-        Ok(self.put(name, merged))
+        Ok(Some(merged))
     }
 
-    /// Takes parts back. Returns what is left of it; `None` if there was nothing of these parts.
-    pub(super) fn clear(
+    /// What is left once parts are taken back. `None` if there is nothing of these parts.
+    pub(super) fn without(&self, key: &ServiceKey, id: &str, parts: Parts, now: Instant) -> Option<Override> {
+        let before = self.get(key, id, now)?;
+        let left = before.without(parts);
+        (**before != left).then_some(left)
+    }
+
+    /// Sets what is known. `here` says whether the instance is there. Returns what was known before.
+    pub(super) fn put(
         &mut self,
         key: &ServiceKey,
-        id: &str,
-        parts: Parts,
+        id: &Arc<str>,
+        (overridden, version, forgotten): (Arc<Override>, Version, bool),
+        here: bool,
         now: Instant,
-    ) -> Option<Option<Arc<Override>>> {
-        self.forget(now);
-        let name = (key.clone(), Arc::from(id));
-        let before = self.kept.get(&name)?;
-        let mut left = before.overridden.without(parts);
-        if *before.overridden == left {
-            return None;
+    ) -> Option<Kept> {
+        let name = (key.clone(), Arc::clone(id));
+        let says = |kept: Option<&Kept>| kept.is_some_and(|k| !k.overridden.is_empty());
+        let before = self.kept.remove(&name);
+        let since = before.as_ref().filter(|b| !b.overridden.is_empty()).and_then(|b| b.gone);
+        let gone = if overridden.is_empty() { Some(now) } else { since.or(Some(now)).filter(|_| !here) };
+        let after = Kept { overridden, version, forgotten, gone };
+        self.count += usize::from(says(Some(&after)));
+        self.count -= usize::from(says(before.as_ref()));
+        self.kept.insert(name.clone(), after);
+        if gone.is_some() && gone != since {
+            self.leave(name, now);
         }
-        if left.is_empty() {
-            self.kept.remove(&name);
-            return Some(None);
-        }
-        left.sequence = self.next();
-        Some(Some(self.put(name, left)))
+        before
     }
 
-    fn put(&mut self, name: Name, overridden: Override) -> Arc<Override> {
-        let overridden = Arc::new(overridden);
-        let kept = Kept { overridden: Arc::clone(&overridden), gone: None };
-        self.kept.entry(name).or_insert(kept).overridden = Arc::clone(&overridden);
-        overridden
-    }
-
-    fn next(&mut self) -> u64 {
-        self.sequence += 1;
-        self.sequence
-    }
-
-    /// Forgets those whose instances have been gone for long.
-    pub(super) fn forget(&mut self, now: Instant) {
+    /// Forgets that there were some, long ago. Returns those whose instances have been gone for long: they are to be taken
+    /// back.
+    pub(super) fn forget(&mut self, now: Instant) -> Vec<Name> {
+        let mut old = Vec::new();
         while let Some((gone, _)) = self.gone.front()
             && *gone + self.keep <= now
             && let Some((gone, name)) = self.gone.pop_front()
         {
-            if self.kept.get(&name).is_some_and(|kept| kept.gone == Some(gone)) {
+            let Some(kept) = self.kept.get(&name).filter(|kept| kept.gone == Some(gone)) else { continue };
+            if kept.overridden.is_empty() {
                 self.kept.remove(&name);
+            } else {
+                old.push(name);
             }
         }
+        old
+    }
+}
+
+impl Store {
+    /// Sets what an operator wants of an instance: on top of what is set already. Returns all that is set then.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` if that is nothing or too much, `INSTANCE_NOT_FOUND` if the instance is not there and has not been
+    /// of late with an override, `TOO_MANY_OVERRIDES`.
+    pub fn set_override(
+        &mut self,
+        key: &ServiceKey,
+        id: &str,
+        changes: &Override,
+        now: Instant,
+    ) -> Result<Arc<Override>> {
+        if changes.is_empty() {
+            let message = "the override is empty; set a status, a weight or metadata";
+            return Err(registry_error::invalid_request().with_message(message));
+        }
+        self.forget_overrides(now);
+        if !self.is_here(key, id, now) && self.overrides.get(key, id, now).is_none() {
+            let message =
+                format!("there is no instance `{id}` of {key}; it can be overridden once it is registered");
+            return Err(registry_error::instance_not_found().with_message(message));
+        }
+        if let Some(merged) = self.overrides.merged(key, id, changes, &self.config.limits, now)? {
+            self.say_override(key, &Arc::from(id), merged, false, now);
+        }
+        let set = self.overrides.get(key, id, now).map(Arc::clone);
+        Ok(set.unwrap_or_default())
+    }
+
+    /// Takes back what an operator set of an instance. Returns whether there was something.
+    pub fn clear_override(&mut self, key: &ServiceKey, id: &str, parts: Parts, now: Instant) -> bool {
+        let Some(left) = self.overrides.without(key, id, parts, now) else { return false };
+        self.say_override(key, &Arc::from(id), left, false, now);
+        true
+    }
+
+    /// Takes back overrides whose instances have been gone for long.
+    pub(super) fn forget_overrides(&mut self, now: Instant) {
+        for (key, id) in self.overrides.forget(now) {
+            self.say_override(&key, &id, Override::default(), true, now);
+        }
+    }
+
+    fn say_override(
+        &mut self,
+        key: &ServiceKey,
+        id: &Arc<str>,
+        mut overridden: Override,
+        forgotten: bool,
+        now: Instant,
+    ) {
+        let version = self.clock.tick();
+        overridden.sequence = version.clock;
+        let of = FactKey { key: key.clone(), id: Arc::clone(id), kind: Kind::Override };
+        self.overrule(&of, (Arc::new(overridden), version, forgotten), now);
+        self.said.push(of);
+    }
+
+    /// Serves an instance with this override from now on.
+    pub(super) fn overrule(&mut self, of: &FactKey, known: (Arc<Override>, Version, bool), now: Instant) {
+        let (key, id) = (&of.key, &of.id);
+        let (overridden, version) = (Arc::clone(&known.0), known.1);
+        let here = self.get(key, id).is_some();
+        let before = self.overrides.put(key, id, known, here, now);
+        let before = before.filter(|b| !b.overridden.is_empty()).map(|b| b.version);
+        let after = (!overridden.is_empty()).then_some(version);
+        self.digests.change(of, before, after);
+        let overridden = Some(overridden).filter(|o| !o.is_empty());
+        let Some(service) = self.services.get_mut(key) else { return };
+        if service.overrule(id, overridden, now)
+            && let Some(record) = service.instances.get(id).map(|r| Arc::clone(&r.record))
+        {
+            self.note(key.clone(), record, Happened::Modified, now);
+        }
+    }
+
+    /// Whether an instance is there and its lease counts.
+    fn is_here(&self, key: &ServiceKey, id: &str, now: Instant) -> bool {
+        let lease = |lease: u64| self.leases.get(lease).is_some_and(|l| l.is_live(now));
+        self.get(key, id).is_some_and(|r| r.lease.is_none_or(lease))
     }
 }

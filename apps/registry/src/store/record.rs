@@ -7,6 +7,7 @@ use bowline_core::{Endpoint, Result, Tenant};
 use bowline_registry_bowline::api::bowline::registry::v1::{Instance, InstanceStatus, registry_error};
 use bowline_rpc::Message;
 
+use super::hash::Fnv;
 use super::{Override, key};
 use crate::Limits;
 
@@ -29,11 +30,17 @@ impl Record {
     pub fn new(instance: Instance, limits: &Limits) -> Result<Self> {
         key::instance_id(&instance.id)?;
         check(&instance, limits)?;
-        let (hash, size) = fingerprint(&instance);
+        let (_, size) = fingerprint(&instance);
         if size > limits.instance_bytes {
             return Err(invalid(&instance, &format!("has {size} bytes; at most {}", limits.instance_bytes)));
         }
-        Ok(Self { id: instance.id.as_str().into(), instance, hash, size, overridden: None })
+        Ok(Self::trusted(instance))
+    }
+
+    /// An instance that another node has checked.
+    pub fn trusted(instance: Instance) -> Self {
+        let (hash, size) = fingerprint(&instance);
+        Self { id: instance.id.as_str().into(), instance, hash, size, overridden: None }
     }
 
     /// The same instance as an operator wants it.
@@ -41,7 +48,7 @@ impl Record {
         let mut instance = self.instance.clone();
         overridden.apply(&mut instance);
         let (hash, size) = fingerprint(&instance);
-        let mut sum = Fnv(hash);
+        let mut sum = Fnv::from(hash);
         let size = size + overridden.fingerprint(|part| sum.write(part));
         Self { id: Arc::clone(&self.id), instance, hash: sum.finish(), size, overridden: Some(overridden) }
     }
@@ -138,29 +145,6 @@ fn fingerprint(instance: &Instance) -> (u64, usize) {
 
 fn encoded<M: Message>(message: &M) -> Vec<u8> {
     message.encode_to_vec()
-}
-
-/// FNV-1a over parts, each with its length, and a finaliser (that of SplitMix64), because the hashes are summed.
-struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Fnv {
-    fn write(&mut self, part: &[u8]) {
-        for byte in (part.len() as u64).to_le_bytes().iter().chain(part) {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
 }
 
 #[cfg(test)]

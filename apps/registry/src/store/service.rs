@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bowline_core::Instant;
 use bowline_registry_bowline::api::bowline::registry::v1::{Emptiness, RemovalReason};
 
-use super::{Override, Record};
+use super::{Override, Record, Version};
 
 /// What a holder registered.
 #[derive(Clone, Debug)]
@@ -15,10 +16,16 @@ pub(super) struct Registration {
     pub(super) registered: Arc<Record>,
     /// As it is served: with what an operator set.
     pub(super) record: Arc<Record>,
-    pub(super) lease: u64,
+    /// When it was said, and which node has its lease.
+    pub(super) version: Version,
+    /// When its holder was heard of, at the latest.
+    pub(super) said: Instant,
+    /// Its lease, if it is here.
+    pub(super) lease: Option<u64>,
+    pub(super) ttl: Duration,
     pub(super) holder: Arc<str>,
     pub(super) sequence: u64,
-    /// When it came.
+    /// When its holder came.
     pub(super) since: Instant,
     /// When its content changed last.
     pub(super) updated: Instant,
@@ -127,9 +134,11 @@ impl Service {
     /// Puts a registration in. Returns whether its content is news.
     pub(super) fn insert(&mut self, mut registration: Registration) -> bool {
         let (record, id) = (Arc::clone(&registration.record), Arc::clone(registration.record.id()));
-        let before = self.instances.get(&id).map(|b| (Arc::clone(&b.record), b.since, b.updated));
-        if let Some((before, since, updated)) = before {
-            registration.since = since;
+        if let Some(before) = self.instances.get(&id) {
+            if before.holder == registration.holder {
+                registration.since = before.since;
+            }
+            let (before, updated) = (Arc::clone(&before.record), before.updated);
             if before == record {
                 registration.updated = updated;
                 self.instances.insert(id, registration);

@@ -124,7 +124,7 @@ fn a_registration_that_arrives_after_its_cancellation_is_refused() {
     assert!(registry_error::is_registration_cancelled(&error), "{error:?}");
     let other = Registering { holder: "next life".into(), ..asked("s", "a", "1") };
     f.register(other).unwrap();
-    f.pass(Config::default().refuse_late + SEC);
+    f.pass(Config::default().keep_removals());
     f.up("s", "a");
 }
 
@@ -410,9 +410,10 @@ proptest! {
     /// A model that keeps everything in one map, and three replicas that look now and then, must agree with the store.
     #[test]
     fn after_any_steps_the_store_is_as_the_model_and_watchers_see_it(steps in steps()) {
-        let mut f = Fixture::with(|c| { c.limits.changes_kept = 5; c.refuse_late = Duration::ZERO; c.forget_after = 20 * SEC; c.keep_overrides = 15 * SEC; });
+        let mut f = Fixture::with(|c| { c.limits.changes_kept = 5; c.max_ttl = 10 * SEC; c.default_ttl = SEC; c.partition_window = Duration::ZERO; c.protection_threshold = 0; c.forget_after = 20 * SEC; c.keep_overrides = 15 * SEC; });
         let mut model: BTreeMap<(String, String), Modelled> = BTreeMap::new();
         let mut weights: BTreeMap<(String, String), Weighed> = BTreeMap::new();
+        let mut graves: BTreeMap<((String, String), String), Instant> = BTreeMap::new();
         let mut replicas: [[Replica; 2]; 3] = Default::default();
         let holder = |n: u8| if n == 2 { String::new() } else { format!("h{n}") };
         for step in steps {
@@ -420,8 +421,12 @@ proptest! {
                 Step::Register { service, id, version, holder: h } => {
                     let (service, id, version) = (service.to_string(), id.to_string(), version.to_string());
                     let asked = Registering { holder: holder(h).into(), ..asked(&service, &id, &version) };
-                    f.register(asked).unwrap();
                     let name = (service, id);
+                    let refused = h != 2 && graves.contains_key(&(name.clone(), holder(h)));
+                    prop_assert_eq!(f.register(asked).is_err(), refused);
+                    if refused {
+                        continue;
+                    }
                     if let Some(weight) = weights.get_mut(&name) {
                         weight.1 = None;
                     }
@@ -432,6 +437,9 @@ proptest! {
                     let name = (service, id);
                     let expected = model.get(&name).is_some_and(|m| h.is_empty() || m.1 == h);
                     prop_assert_eq!(f.store.deregister(&key(&name.0), &name.1, &h, f.now), expected);
+                    if !h.is_empty() {
+                        graves.insert((name.clone(), h), f.now);
+                    }
                     if expected {
                         model.remove(&name);
                         weights.entry(name).and_modify(|w| w.1 = Some(f.now));
@@ -454,6 +462,7 @@ proptest! {
                 Step::Pass(secs) => {
                     let expired = f.pass(SEC * u32::from(secs));
                     let before = model.len();
+                    graves.retain(|_, since| *since + 10 * SEC > f.now);
                     for (name, _) in model.extract_if(.., |_, m| m.2 <= f.now) {
                         weights.entry(name).and_modify(|w| w.1 = Some(f.now));
                     }

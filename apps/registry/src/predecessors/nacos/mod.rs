@@ -149,6 +149,9 @@ async fn read(request: Request<Body>) -> Result<Params> {
 }
 
 fn run(shared: &Arc<Shared>, method: Method, params: &Params) -> Result<Said> {
+    if !matches!(method, Method::Metrics | Method::Login | Method::Live | Method::LiveV3) {
+        shared.check_serving()?;
+    }
     match method {
         Method::Register => v1::register(shared, params),
         Method::Deregister => v1::deregister(shared, params),
@@ -172,7 +175,7 @@ fn alive(shared: &Shared) -> Result<()> {
     if shared.is_closed() {
         return Err(Error::unavailable("the registry node is going down; try another one"));
     }
-    Ok(())
+    shared.check_serving()
 }
 
 /// Logs in. The node knows no users, so that everybody may; clients that are given credentials insist on a token, which

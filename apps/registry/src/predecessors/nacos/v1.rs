@@ -208,7 +208,11 @@ pub(super) fn service(shared: &Shared, params: &Params) -> Result<Said> {
 
 /// What clients of Nacos 1 ask to learn whether the server is well.
 pub(super) fn metrics(shared: &Arc<Shared>) -> Said {
-    let status = if shared.is_closed() { "DOWN" } else { "UP" };
+    let status = match (shared.is_closed(), shared.check_serving()) {
+        (true, _) => "DOWN",
+        (false, Err(_)) => "STARTING",
+        (false, Ok(())) => "UP",
+    };
     let counts = shared.store().counts();
     Said::Json(json!({"status": status, "serviceCount": counts.services, "instanceCount": counts.instances}))
 }

@@ -61,6 +61,7 @@ fn run(hub: &Hub, peer: SocketAddr, payload: &Payload, id: &str) -> Result<Paylo
     if hub.shared.is_closed() {
         return Err(Error::unavailable("the registry node is going down; try another one").into());
     }
+    hub.shared.check_serving()?;
     let outcome = Outcome::success(id);
     let kind = kind(payload);
     if kind == "ServerCheckRequest" {

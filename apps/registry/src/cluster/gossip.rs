@@ -1,0 +1,92 @@
+//! Who is there: by chitchat, which gossips over UDP and tells by the rhythm of heartbeats who is lost.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bowline_core::{Error, Result};
+use chitchat::transport::UdpTransport;
+use chitchat::{
+    ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, ProtocolVersion, spawn_chitchat,
+};
+
+use super::ClusterConfig;
+use crate::peers::{Member, node_number};
+use crate::store::Owner;
+
+/// How often a node gossips. A node that dies is lost after about eight of the intervals at which it was heard of.
+const INTERVAL: Duration = Duration::from_millis(250);
+/// The interval that is assumed before any was seen.
+const INITIAL: Duration = Duration::from_millis(500);
+/// A pause longer than this says nothing about the rhythm.
+const LONGEST: Duration = Duration::from_secs(3);
+/// How long a lost node is remembered, so that it is called as soon as it is back.
+const REMEMBER: Duration = Duration::from_secs(3600);
+/// Where its zone stands among what a node tells of itself.
+const ZONE: &str = "zone";
+
+/// Knows who is there. A clone is the same one; it ends when the last is dropped.
+#[derive(Clone)]
+pub(super) struct Gossip {
+    handle: Arc<ChitchatHandle>,
+    own: u64,
+}
+
+impl Gossip {
+    /// Begins to gossip.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` if the address cannot be listened at.
+    pub(super) async fn start(config: &ClusterConfig, own: &Member) -> Result<Self> {
+        let advertise = config.advertise.unwrap_or(config.listen);
+        let settings = ChitchatConfig {
+            chitchat_id: ChitchatId::new(config.node.as_str(), own.owner.life, advertise),
+            cluster_id: config.name.clone(),
+            gossip_interval: INTERVAL,
+            listen_addr: config.listen,
+            seed_nodes: config.seeds.clone(),
+            failure_detector_config: FailureDetectorConfig::new(8.0, 100, LONGEST, INITIAL, REMEMBER),
+            marked_for_deletion_grace_period: REMEMBER,
+            catchup_callback: None,
+            extra_liveness_predicate: None,
+            protocol_version: ProtocolVersion::V0,
+        };
+        let told = vec![(ZONE.to_owned(), own.zone.clone())];
+        let handle = spawn_chitchat(settings, told, &UdpTransport).await.map_err(|e| {
+            let listen = config.listen;
+            Error::unavailable(format!("the cluster cannot gossip at {listen} over UDP: {e:#}"))
+        })?;
+        Ok(Self { handle: Arc::new(handle), own: own.owner.node })
+    }
+
+    /// The other nodes, each in its latest life, and where they are.
+    pub(super) async fn members(&self) -> Vec<(Member, SocketAddr)> {
+        let chitchat = self.handle.chitchat();
+        let chitchat = chitchat.lock().await;
+        let live: Vec<&ChitchatId> = chitchat.live_nodes().collect();
+        let mut latest: BTreeMap<u64, (Member, SocketAddr)> = BTreeMap::new();
+        for (id, state) in chitchat.node_states() {
+            let owner = Owner { node: node_number(&id.node_id), life: id.generation_id };
+            // Before its zone is known, nothing follows from its being there.
+            let Some(zone) = state.get(ZONE).filter(|_| owner.node != self.own) else { continue };
+            let member = Member { owner, zone: zone.to_owned(), live: live.contains(&id) };
+            let entry =
+                latest.entry(owner.node).or_insert_with(|| (member.clone(), id.gossip_advertise_addr));
+            // A life that is lost is no rival to one that is not, even if a clock that jumped made its number larger.
+            if (member.live, member.owner.life) > (entry.0.live, entry.0.owner.life) {
+                *entry = (member, id.gossip_advertise_addr);
+            }
+        }
+        latest.into_values().collect()
+    }
+}
+
+impl Drop for Gossip {
+    fn drop(&mut self) {
+        // The last of two: this one and the handle's own count are gone with it.
+        if Arc::strong_count(&self.handle) == 1 {
+            self.handle.abort();
+        }
+    }
+}

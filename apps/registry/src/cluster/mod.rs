@@ -1,0 +1,278 @@
+//! A node among others.
+//!
+//! Who is there is found by gossip ([`chitchat`], over UDP); what is so goes over one gRPC stream between two nodes, at the
+//! same number of a TCP port. What is said there is [`crate::peers`]' business; here are the sockets and the tasks.
+
+mod gossip;
+mod link;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bowline::app::{BoxFuture, Server};
+use bowline_client::ClientTls;
+use bowline_core::task::Tracker;
+use bowline_core::{Context, Endpoint, Error, Result, WrapErr};
+use bowline_server::{ServerOptions, Tls};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, watch};
+
+use crate::Node;
+use crate::node::Shared;
+use crate::peers::{Member, StreamId};
+use gossip::Gossip;
+use link::Inbound;
+
+/// How often a node looks who is there.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How a node is one of several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterConfig {
+    /// The cluster's name. Nodes of different clusters do not speak to each other. `registry`.
+    #[serde(default = "registry")]
+    pub name: String,
+    /// The node's name. No two nodes have the same, and it stays the same when the node starts again.
+    pub node: String,
+    /// The node's zone.
+    #[serde(default)]
+    pub zone: String,
+    /// Where it listens for other nodes, over UDP and TCP.
+    pub listen: SocketAddr,
+    /// Where others reach it, if that is another address.
+    #[serde(default)]
+    pub advertise: Option<SocketAddr>,
+    /// Where to find some others, `HOST:PORT` each: names are looked up again from time to time.
+    #[serde(default)]
+    pub seeds: Vec<String>,
+    /// How long it waits after its start for another node to tell what there is, before it serves what it knows itself. 5 s.
+    #[serde(default = "five_seconds", with = "bowline_config::duration")]
+    pub sync_within: Duration,
+    /// Certificates by which nodes know each other; without, they talk in the clear.
+    #[serde(default)]
+    pub tls: Option<ClusterTls>,
+}
+
+/// Certificates by which nodes know each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterTls {
+    /// This node's chain, leaf first, for both sides of a stream.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The authority of all nodes' certificates.
+    pub ca: PathBuf,
+    /// The name that every node's certificate has; each one's address if there is none.
+    #[serde(default)]
+    pub server_name: Option<String>,
+}
+
+fn registry() -> String {
+    "registry".into()
+}
+
+const fn five_seconds() -> Duration {
+    Duration::from_secs(5)
+}
+
+/// A stream to another node.
+struct Link {
+    node: u64,
+    wake: Arc<Notify>,
+    /// Its tasks end with it.
+    _open: watch::Sender<()>,
+}
+
+/// What the parts of a cluster's node share.
+pub(crate) struct Links {
+    config: ClusterConfig,
+    shared: Arc<Shared>,
+    links: Mutex<BTreeMap<StreamId, Link>>,
+    calling: Mutex<BTreeMap<u64, SocketAddr>>,
+    tasks: Tracker,
+}
+
+impl Links {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<StreamId, Link>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// There is something to say.
+    pub(crate) fn wake(&self) {
+        self.lock().values().for_each(|link| link.wake.notify_one());
+    }
+
+    /// A stream to a node is there; an older one to the same node ends.
+    fn open(&self, node: u64, near: bool, begins: bool) -> (StreamId, Arc<Notify>, watch::Receiver<()>) {
+        let old: Vec<_> = self.lock().iter().filter(|(_, l)| l.node == node).map(|(id, _)| *id).collect();
+        old.into_iter().for_each(|id| self.close(id));
+        let id = self.shared.with_peers(|peers, store, now| peers.open(node, near, begins, store, now));
+        let (open, closed) = watch::channel(());
+        let wake = Arc::new(Notify::new());
+        wake.notify_one();
+        self.lock().insert(id, Link { node, wake: Arc::clone(&wake), _open: open });
+        (id, wake, closed)
+    }
+
+    fn close(&self, id: StreamId) {
+        self.lock().remove(&id);
+        self.shared.with_peers(|peers, _, _| peers.close(id));
+    }
+
+    /// Sees to it that the streams are there that should be.
+    fn tend(self: &Arc<Self>, members: &[(Member, SocketAddr)]) {
+        let others: Vec<Member> = members.iter().map(|(member, _)| member.clone()).collect();
+        let tended = self.shared.tend(&others);
+        tended.close.into_iter().for_each(|id| self.close(id));
+        for node in tended.call {
+            let Some((_, addr)) = members.iter().find(|(m, _)| m.owner.node == node) else { continue };
+            let mut calling = self.calling.lock().unwrap_or_else(PoisonError::into_inner);
+            if calling.insert(node, *addr).is_some() {
+                continue;
+            }
+            drop(calling);
+            let (links, addr) = (Arc::clone(self), *addr);
+            self.tasks.spawn(async move { links.call(node, addr).await });
+        }
+    }
+
+    fn client_tls(&self) -> Option<ClientTls> {
+        self.config.tls.as_ref().map(|tls| ClientTls {
+            ca: tls.ca.clone(),
+            identity: Some((tls.certificate.clone(), tls.key.clone())),
+            server_name: tls.server_name.clone(),
+        })
+    }
+}
+
+/// A node's place among others: one of the servers of its application.
+pub struct Cluster {
+    links: Arc<Links>,
+    server: bowline_server::Server,
+    gossip: Option<Gossip>,
+    ended: watch::Sender<bool>,
+}
+
+impl Cluster {
+    /// The place of `node`, which has to have been made for this configuration.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` if the configuration is wrong.
+    pub fn new(node: &Node, config: ClusterConfig) -> Result<Self> {
+        let mut options = ServerOptions::at(&config.listen.to_string())?;
+        options.tls = config.tls.as_ref().map(|tls| Tls {
+            certificate: tls.certificate.clone(),
+            key: tls.key.clone(),
+            client_ca: Some(tls.ca.clone()),
+        });
+        let shared = node.shared();
+        let links = Arc::new(Links {
+            config,
+            shared: Arc::clone(&shared),
+            links: Mutex::default(),
+            calling: Mutex::default(),
+            tasks: Tracker::new(),
+        });
+        shared.join(&links)?;
+        let server = bowline_server::Server::new("peers", options).mount(Inbound::service(&links));
+        Ok(Self { links, server, gossip: None, ended: watch::Sender::new(false) })
+    }
+
+    async fn start(&mut self) -> Result<()> {
+        self.server.bind().context("the cluster's address")?;
+        let gossip = Gossip::start(&self.links.config, self.links.shared.own()).await?;
+        let (links, members) = (Arc::clone(&self.links), gossip.clone());
+        self.links.tasks.spawn(async move {
+            let mut every = tokio::time::interval(LOOK_EVERY);
+            every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                every.tick().await;
+                links.tend(&members.members().await);
+            }
+        });
+        let shared = Arc::clone(&self.links.shared);
+        let within = self.links.config.sync_within;
+        self.links.tasks.spawn(async move {
+            if tokio::time::timeout(within, shared.synced()).await.is_err() {
+                tracing::warn!(
+                    ?within,
+                    "no other node told what there is; this node serves what it knows itself"
+                );
+            }
+            shared.serve();
+        });
+        self.gossip = Some(gossip);
+        Ok(())
+    }
+}
+
+impl Server for Cluster {
+    fn name(&self) -> &str {
+        "peers"
+    }
+
+    fn bind<'a>(&'a mut self, cx: &'a Context) -> BoxFuture<'a, Result<Vec<Endpoint>>> {
+        Box::pin(async move {
+            cx.run(self.start()).await.flatten()?;
+            Ok(Vec::new())
+        })
+    }
+
+    fn serve(&self) -> BoxFuture<'static, Result<()>> {
+        let (server, mut ended) = (self.server.serve(), self.ended.subscribe());
+        Box::pin(async move {
+            let ended = async move { _ = ended.wait_for(|ended| *ended).await };
+            tokio::select! {
+                served = server => served,
+                () = ended => Ok(()),
+            }
+        })
+    }
+
+    fn set_ready(&self, ready: bool) {
+        self.server.set_ready(ready);
+    }
+
+    fn drain<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<()>> {
+        // What was said last is on its way within moments; the streams themselves never end.
+        Box::pin(async move {
+            let said = async {
+                while !self.links.shared.with_peers(|peers, _, _| peers.is_idle()) {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            let _ = tokio::time::timeout(Duration::from_secs(1), said).await;
+            Server::abort(self);
+            Ok(())
+        })
+    }
+
+    fn is_for_operators(&self) -> bool {
+        // It goes last: what clients say while they leave has to reach the other nodes.
+        true
+    }
+
+    fn abort(&self) {
+        self.links.tasks.abort();
+        self.server.abort();
+        self.ended.send_replace(true);
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cluster({}, {})", self.links.config.name, self.links.config.node)
+    }
+}
+
+pub(crate) fn node_without_name() -> Error {
+    Error::invalid_argument(
+        "the node was made without a name; make it with `Node::named`, for the cluster's settings",
+    )
+}

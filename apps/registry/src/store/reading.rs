@@ -1,0 +1,83 @@
+//! What the store tells those who ask.
+
+use std::sync::Arc;
+
+use bowline_core::Instant;
+
+use super::service::Registration;
+use super::{Counts, List, News, Recent, Registered, ServiceKey, Store, Summary};
+
+impl Store {
+    /// How much there is.
+    pub fn counts(&self) -> Counts {
+        let (instances, overrides) = (self.instances, self.overrides.len());
+        Counts { services: self.services.len(), instances, leases: self.leases.len(), overrides }
+    }
+
+    /// How many changes there have been, counted from some number.
+    pub(crate) fn changes(&self) -> u64 {
+        self.revision
+    }
+
+    /// The changes of the last 3 min, the oldest first; at most 10 000.
+    pub fn recent(&mut self, now: Instant) -> impl Iterator<Item = &Recent> {
+        self.changes.forget(now);
+        self.changes.iter()
+    }
+
+    /// What is new of a service to somebody who knows it at the revision `known`; `None` for who knows nothing.
+    pub fn news(&mut self, key: &ServiceKey, known: Option<u64>) -> News {
+        match self.services.get_mut(key) {
+            Some(service) => service.news(known),
+            None if known == Some(0) => News::None,
+            None => News::List(Arc::new(List::unknown())),
+        }
+    }
+
+    /// A service's revision, and its instances with their leases, by id. 0 and none for a service nobody has heard of.
+    pub fn registered(&self, key: &ServiceKey) -> (u64, Vec<Registered>) {
+        let Some(service) = self.services.get(key) else { return (0, Vec::new()) };
+        (service.revision(), service.instances.values().filter_map(|r| self.with_lease(r)).collect())
+    }
+
+    /// Whether a service has instances.
+    pub fn has_instances(&self, key: &ServiceKey) -> bool {
+        self.services.get(key).is_some_and(|service| !service.instances.is_empty())
+    }
+
+    /// One instance with its lease.
+    pub fn instance(&self, key: &ServiceKey, id: &str) -> Option<Registered> {
+        self.with_lease(self.services.get(key)?.instances.get(id)?)
+    }
+
+    fn with_lease(&self, of: &Registration) -> Option<Registered> {
+        let lease = of.lease.and_then(|lease| self.leases.get(lease));
+        Some(Registered {
+            registered: Arc::clone(&of.registered),
+            record: Arc::clone(&of.record),
+            holder: Arc::clone(&of.holder),
+            sequence: of.sequence,
+            since: of.since,
+            updated: of.updated,
+            // The deadline is always the last renewal and the ttl. Renewals on other nodes are not known here.
+            renewed: lease.and_then(|l| l.deadline.checked_sub(l.ttl)).unwrap_or(of.since),
+            ttl: of.ttl,
+            owner: of.version.owner,
+        })
+    }
+
+    /// The services of a namespace and environment that have instances, by name.
+    pub fn services(&self, namespace: &str, env: &str) -> Vec<Summary> {
+        self.services
+            .range(ServiceKey::before_all(namespace, env)..)
+            .take_while(|(key, _)| key.namespace() == namespace && key.env() == env)
+            .filter(|(_, s)| !s.instances.is_empty())
+            .map(|(key, s)| Summary {
+                key: key.clone(),
+                instances: s.instances.len(),
+                up: s.up(),
+                revision: s.revision(),
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,226 @@
+//! What other nodes say, and what is said to them.
+
+use std::sync::Arc;
+
+use bowline_core::Instant;
+use bowline_registry_bowline::api::bowline::registry::v1::RemovalReason;
+
+use super::service::Registration;
+use super::{Announced, Fact, FactKey, Gone, Kind, Said, ServiceKey, Store, Version};
+use super::{BUCKETS, Override};
+
+/// What a fact was to the node that heard it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// News.
+    News,
+    /// Nothing.
+    Known,
+    /// Older than what is known here: whoever said it should hear that.
+    Old,
+}
+
+impl Store {
+    /// Another node said something.
+    pub fn hear(&mut self, fact: Fact, now: Instant) -> Heard {
+        self.clock.hear(fact.version);
+        let Fact { of, version, said } = fact;
+        match said {
+            Said::Here(announced) => self.hear_here(of, version, announced, now),
+            Said::Gone(gone) => self.hear_gone(of, version, gone, now),
+            Said::Overridden { overridden, forgotten } => {
+                self.hear_override(&of, (overridden, version, forgotten), now)
+            }
+        }
+    }
+
+    fn hear_here(&mut self, of: FactKey, version: Version, announced: Announced, now: Instant) -> Heard {
+        let Announced { record: registered, holder, sequence, ttl, age, said } = announced;
+        if let Some(gone) = self.tombs.end(&of.key, &of.id, &holder, version) {
+            if !gone.lapsed || !self.owners.is_live(version.owner) {
+                return Heard::Old;
+            }
+            // The node that was lost is back, and its instances with it.
+            self.tombs.open(&of.key, &of.id);
+        }
+        let (own, known) = (self.own(), self.get(&of.key, &of.id));
+        if let Some(known) = known
+            && known.version >= version
+        {
+            return if known.version == version { Heard::Known } else { Heard::Old };
+        }
+        if version.owner == own {
+            // Nobody else can know that. It is gone, for so long that nobody remembers.
+            self.bury(&of, version, Gone::expired(false), now);
+            self.said.push(of);
+            return Heard::Known;
+        }
+        let (said, since) = (now.checked_sub(said).unwrap_or(now), now.checked_sub(age).unwrap_or(now));
+        let mut lease = None;
+        if let Some(known) = known
+            && let Some(kept) = known.lease
+        {
+            let is_own =
+                known.version.owner == own && self.leases.get(kept).is_some_and(|l| l.deadline > now);
+            // Of one process the later word counts; of two, the one that came later.
+            let is_later = match known.holder == holder {
+                true if sequence == known.sequence => self.heard_from(known) > said,
+                true => sequence < known.sequence,
+                false => known.since > since,
+            };
+            if is_own && is_later {
+                self.insist(&of, now);
+                return Heard::Known;
+            }
+            if known.holder != holder {
+                self.leases.end(kept);
+            } else {
+                // The next renewal tells.
+                self.leases.contest(kept, true);
+                lease = Some(kept);
+            }
+        }
+        let record = Arc::clone(&registered);
+        let registration = Registration {
+            registered,
+            record,
+            version,
+            said,
+            lease,
+            ttl,
+            holder,
+            sequence,
+            since,
+            updated: now,
+        };
+        self.put(&of, registration, now);
+        Heard::News
+    }
+
+    fn hear_gone(&mut self, of: FactKey, version: Version, gone: Gone, now: Instant) -> Heard {
+        if gone.lapsed && self.owners.is_live(version.owner) {
+            return Heard::Known;
+        }
+        let mut ends = false;
+        if let Some(known) = self.get(&of.key, &of.id) {
+            ends = gone.ends(version, &known.holder, known.version);
+            let expired = gone.reason != RemovalReason::REMOVAL_REASON_CANCELLED;
+            let lease = known.lease.and_then(|lease| self.leases.get(lease));
+            let lives = lease.is_some_and(|l| l.deadline > now);
+            if ends && expired && known.version.owner == self.own() && lives {
+                self.insist(&of, now);
+                return Heard::Known;
+            }
+        }
+        let reason = gone.reason;
+        let is_new = self.tombs.add(&of.key, &of.id, version, gone, now);
+        if ends {
+            self.remove(&of, reason, now);
+        }
+        if is_new || ends { Heard::News } else { Heard::Known }
+    }
+
+    fn hear_override(
+        &mut self,
+        of: &FactKey,
+        (overridden, version, forgotten): (Arc<Override>, Version, bool),
+        now: Instant,
+    ) -> Heard {
+        let here = self.get(&of.key, &of.id).is_some();
+        if let Some(known) = self.overrides.kept(&of.key, &of.id) {
+            if known.version >= version {
+                return if known.version == version { Heard::Known } else { Heard::Old };
+            }
+            if forgotten && here && !known.overridden.is_empty() {
+                // It was gone for whoever forgot it, and not for all.
+                let mut kept = (*known.overridden).clone();
+                let version = self.clock.tick();
+                kept.sequence = version.clock;
+                self.overrule(of, (Arc::new(kept), version, false), now);
+                self.said.push(of.clone());
+                return Heard::Known;
+            }
+        }
+        self.overrule(of, (overridden, version, forgotten), now);
+        Heard::News
+    }
+
+    /// What is known of something: what holds, and before it, what went.
+    pub fn facts(&self, of: &FactKey, now: Instant) -> Vec<Fact> {
+        let fact = |version, said| Fact { of: of.clone(), version, said };
+        if of.kind == Kind::Override {
+            let kept = self.overrides.kept(&of.key, &of.id);
+            let said = |overridden, forgotten| Said::Overridden { overridden, forgotten };
+            return kept
+                .map(|k| fact(k.version, said(Arc::clone(&k.overridden), k.forgotten)))
+                .into_iter()
+                .collect();
+        }
+        let tombs = self.tombs.of(&of.key, &of.id);
+        let gone = tombs.map(|(version, gone)| fact(version, Said::Gone(gone.clone())));
+        let here = self.get(&of.key, &of.id).map(|r| {
+            let announced = Announced {
+                record: Arc::clone(&r.registered),
+                holder: Arc::clone(&r.holder),
+                sequence: r.sequence,
+                ttl: r.ttl,
+                age: now.saturating_duration_since(r.since),
+                said: now.saturating_duration_since(self.heard_from(r)),
+            };
+            fact(r.version, Said::Here(announced))
+        });
+        gone.chain(here).collect()
+    }
+
+    /// What is known to be gone. Sums say nothing of that, so who meets another node tells it all.
+    pub fn removals(&self) -> impl Iterator<Item = FactKey> {
+        let of = |(key, id): (&ServiceKey, &Arc<str>)| FactKey {
+            key: key.clone(),
+            id: Arc::clone(id),
+            kind: Kind::Instance,
+        };
+        self.tombs.keys().map(of)
+    }
+
+    /// The version of what is there; `None` if nothing is.
+    pub fn version(&self, of: &FactKey) -> Option<Version> {
+        match of.kind {
+            Kind::Instance => self.get(&of.key, &of.id).map(|r| r.version),
+            Kind::Override => {
+                let kept = self.overrides.kept(&of.key, &of.id);
+                kept.filter(|k| !k.overridden.is_empty()).map(|k| k.version)
+            }
+        }
+    }
+
+    /// The versions of what is there of a service, sorted.
+    pub fn versions(&self, key: &ServiceKey) -> Vec<(Arc<str>, Kind, Version)> {
+        let service = self.services.get(key);
+        let instances = service.into_iter().flat_map(|s| &s.instances);
+        let instances = instances.map(|(id, r)| (Arc::clone(id), Kind::Instance, r.version));
+        let overrides = self.overrides.of(key).map(|(id, k)| (Arc::clone(id), Kind::Override, k.version));
+        let mut all: Vec<_> = instances.chain(overrides).collect();
+        all.sort();
+        all
+    }
+
+    /// Stands for everything that is there.
+    pub fn root(&self) -> u64 {
+        self.digests.root()
+    }
+
+    /// The same in parts.
+    pub fn buckets(&self) -> &[u64; BUCKETS] {
+        self.digests.buckets()
+    }
+
+    /// The services of a part, each with what stands for it.
+    pub fn digests(&self, bucket: u8) -> impl Iterator<Item = (&ServiceKey, u64)> {
+        self.digests.services(bucket)
+    }
+
+    /// What stands for a service; 0 if there is nothing of it.
+    pub fn digest(&self, key: &ServiceKey) -> u64 {
+        self.digests.of(key)
+    }
+}

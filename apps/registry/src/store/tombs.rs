@@ -1,0 +1,150 @@
+//! What is gone, so that it does not come back.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bowline_core::Instant;
+use bowline_registry_bowline::api::bowline::registry::v1::RemovalReason;
+
+use super::{ServiceKey, Version};
+
+/// The most that are remembered; beyond it the oldest are forgotten first.
+const MOST: usize = 100_000;
+
+/// How an instance went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// Why.
+    pub reason: RemovalReason,
+    /// Who took it out, if that was its holder; empty otherwise.
+    pub holder: Arc<str>,
+    /// Its node is lost and nobody claimed it: it counts only as long as that node stays lost.
+    pub lapsed: bool,
+}
+
+impl Gone {
+    /// Its lease has run out; or nobody knows, and its node is lost.
+    pub(super) fn expired(lapsed: bool) -> Self {
+        Self { reason: RemovalReason::REMOVAL_REASON_EXPIRED, holder: Arc::from(""), lapsed }
+    }
+
+    fn by(&self) -> By {
+        let own = !self.holder.is_empty();
+        if own { By::Holder(Arc::clone(&self.holder)) } else { By::Others }
+    }
+
+    /// Whether it ends, being said at `at`, what this holder registered at `version`.
+    ///
+    /// What its holder took out is ended for good, whatever the version, and nothing else is. What expired, expired at the
+    /// version it had: who claimed it meanwhile, without anybody here knowing, has a later one, and is not ended.
+    pub(super) fn ends(&self, at: Version, holder: &str, version: Version) -> bool {
+        if self.holder.is_empty() { version <= at } else { *self.holder == *holder }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Tomb {
+    version: Version,
+    gone: Gone,
+    since: Instant,
+}
+
+/// Whose removals are remembered beside each other: the last of each.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum By {
+    /// Nobody's, or an operator's.
+    Others,
+    /// A holder's own, which ends its word for good.
+    Holder(Arc<str>),
+}
+
+type Name = (ServiceKey, Arc<str>, By);
+
+/// The last removals of each instance. A registration that was still on its way, on another connection or from another node,
+/// must not bring the instance back: nobody would ever take it out again but the end of its lease.
+#[derive(Debug)]
+pub(super) struct Tombs {
+    keep: Duration,
+    tombs: BTreeMap<Name, Tomb>,
+    order: VecDeque<(Instant, Name)>,
+}
+
+impl Tombs {
+    pub(super) fn new(keep: Duration) -> Self {
+        Self { keep, tombs: BTreeMap::new(), order: VecDeque::new() }
+    }
+
+    /// Remembers a removal, unless a later one is known. Returns whether it did.
+    pub(super) fn add(
+        &mut self,
+        key: &ServiceKey,
+        id: &Arc<str>,
+        version: Version,
+        gone: Gone,
+        now: Instant,
+    ) -> bool {
+        let name = (key.clone(), Arc::clone(id), gone.by());
+        if self.tombs.get(&name).is_some_and(|t| (t.version, !t.gone.lapsed) >= (version, !gone.lapsed)) {
+            return false;
+        }
+        self.order.push_back((now, name.clone()));
+        self.tombs.insert(name, Tomb { version, gone, since: now });
+        while self.order.len() > MOST {
+            self.drop_oldest();
+        }
+        true
+    }
+
+    /// The last removals.
+    pub(super) fn of(&self, key: &ServiceKey, id: &Arc<str>) -> impl Iterator<Item = (Version, &Gone)> {
+        let first = (key.clone(), Arc::clone(id), By::Others);
+        let all = self.tombs.range(first.clone()..);
+        let same = all.take_while(move |((key, id, _), _)| *key == first.0 && *id == first.1);
+        same.map(|(_, tomb)| (tomb.version, &tomb.gone))
+    }
+
+    /// All of which one is known to be gone.
+    pub(super) fn keys(&self) -> impl Iterator<Item = (&ServiceKey, &Arc<str>)> {
+        self.tombs.keys().map(|(key, id, _)| (key, id))
+    }
+
+    /// What ends the registration of this holder at this version, if anything does.
+    pub(super) fn end(
+        &self,
+        key: &ServiceKey,
+        id: &Arc<str>,
+        holder: &str,
+        version: Version,
+    ) -> Option<&Gone> {
+        let ends = self.of(key, id).filter(|(at, gone)| gone.ends(*at, holder, version));
+        // What ends it whatever becomes of its node counts most.
+        ends.map(|(_, gone)| gone).min_by_key(|gone| gone.lapsed)
+    }
+
+    /// Whether `holder` has deregistered this id.
+    pub(super) fn refuses(&self, key: &ServiceKey, id: &Arc<str>, holder: &str) -> bool {
+        !holder.is_empty()
+            && self.tombs.contains_key(&(key.clone(), Arc::clone(id), By::Holder(holder.into())))
+    }
+
+    /// Forgets that a lost node's instance lapsed.
+    pub(super) fn open(&mut self, key: &ServiceKey, id: &Arc<str>) {
+        self.tombs.remove(&(key.clone(), Arc::clone(id), By::Others));
+    }
+
+    /// Forgets what is old.
+    pub(super) fn forget(&mut self, now: Instant) {
+        while self.order.front().is_some_and(|(at, _)| *at + self.keep <= now) {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some((at, name)) = self.order.pop_front()
+            && self.tombs.get(&name).is_some_and(|tomb| tomb.since == at)
+        {
+            self.tombs.remove(&name);
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! A node: its store, its streams to others, and whom it hears of.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bowline_core::{Instant, SeededRng};
+use bowline_registry::Config;
+use bowline_registry::peers::{Member, Peers, StreamId, Tended};
+use bowline_registry::store::{News, Owner, ServiceKey, Store};
+use bowline_registry_bowline::api::bowline::registry::v1::RemovalReason;
+
+/// Silence after which a node counts as lost.
+const LOST: Duration = Duration::from_secs(3);
+/// How often a node that has been lost for long is swept.
+const SWEEP: Duration = Duration::from_secs(10);
+/// How long a node waits for a peer to tell it what there is.
+const SYNC: Duration = Duration::from_secs(5);
+
+/// What one node tells of another in its heartbeats: as gossip does, it goes on from node to node.
+#[derive(Clone, Debug)]
+pub(super) struct Beat {
+    pub(super) owner: Owner,
+    pub(super) zone: String,
+    pub(super) count: u64,
+}
+
+#[derive(Debug)]
+struct HeardOf {
+    beat: Beat,
+    first: Instant,
+    last: Instant,
+}
+
+/// What somebody sees who follows all services of a node.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    pub(super) revision: Option<u64>,
+    /// By id, who holds it.
+    pub(super) instances: BTreeMap<Arc<str>, Arc<str>>,
+    sum: u64,
+    hashes: BTreeMap<Arc<str>, u64>,
+}
+
+/// What a change of a view was.
+#[derive(Debug)]
+pub(super) enum Seen {
+    Came { id: Arc<str>, holder: Arc<str> },
+    Went { id: Arc<str>, holder: Arc<str>, reason: RemovalReason },
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) own: Member,
+    pub(super) store: Store,
+    pub(super) peers: Peers,
+    pub(super) tended: Tended,
+    pub(super) views: BTreeMap<ServiceKey, View>,
+    /// Who was seen to cancel here.
+    pub(super) cancelled: BTreeSet<Arc<str>>,
+    pub(super) booted: Instant,
+    pub(super) ready: bool,
+    heard: BTreeMap<Owner, HeardOf>,
+    count: u64,
+    ticked: Instant,
+    swept: Instant,
+    /// The streams, by their number in the world.
+    pub(super) streams: BTreeMap<u64, StreamId>,
+}
+
+impl Node {
+    pub(super) fn boot(config: &Config, owner: Owner, zone: &str, now: Instant) -> Self {
+        Self {
+            own: Member { owner, zone: zone.into(), live: true },
+            store: Store::of(config.clone(), owner),
+            peers: Peers::new(),
+            tended: Tended::default(),
+            views: BTreeMap::new(),
+            cancelled: BTreeSet::new(),
+            booted: now,
+            ready: false,
+            heard: BTreeMap::new(),
+            count: 0,
+            ticked: now,
+            swept: now,
+            streams: BTreeMap::new(),
+        }
+    }
+
+    /// Time passes. Returns what to tell the others.
+    pub(super) fn tick(&mut self, every: Duration, rng: &SeededRng, now: Instant) -> Vec<Beat> {
+        let gap = now.saturating_duration_since(self.ticked);
+        if gap > every * 4 {
+            self.store.paused(gap - every);
+        }
+        self.ticked = now;
+        self.count += 1;
+        self.heard.retain(|_, h| h.last + Duration::from_secs(120) > now);
+        let mut latest: BTreeMap<u64, &HeardOf> = BTreeMap::new();
+        for heard in self.heard.values() {
+            let entry = latest.entry(heard.beat.owner.node).or_insert(heard);
+            if heard.first > entry.first {
+                *entry = heard;
+            }
+        }
+        let member = |h: &&HeardOf| Member {
+            owner: h.beat.owner,
+            zone: h.beat.zone.clone(),
+            live: h.last + LOST > now,
+        };
+        let others: Vec<Member> = latest.values().map(member).collect();
+        self.tended = self.peers.tend(&self.own, &others, now);
+        self.store.set_live(self.tended.topology.live.clone(), now);
+        self.store.expire(now, usize::MAX);
+        if self.swept + SWEEP <= now {
+            self.swept = now;
+            if self.tended.topology.sweeps {
+                self.store.sweep(now, rng);
+            }
+        }
+        if !self.ready && (self.peers.is_synced() || self.booted + SYNC <= now) {
+            self.ready = true;
+            self.peers.set_ready();
+        }
+        let own = Beat { owner: self.own.owner, zone: self.own.zone.clone(), count: self.count };
+        let others = self.heard.values().filter(|h| h.last + LOST > now).map(|h| h.beat.clone());
+        others.chain([own]).collect()
+    }
+
+    pub(super) fn hear(&mut self, beats: Vec<Beat>, now: Instant) {
+        for beat in beats.into_iter().filter(|b| b.owner.node != self.own.owner.node) {
+            match self.heard.get_mut(&beat.owner) {
+                Some(heard) if heard.beat.count >= beat.count => {}
+                Some(heard) => (heard.beat, heard.last) = (beat, now),
+                None => {
+                    self.heard.insert(beat.owner, HeardOf { beat, first: now, last: now });
+                }
+            }
+        }
+    }
+
+    /// What changed for who follows this node, and whether it is as the node says.
+    pub(super) fn look(&mut self) -> Result<Vec<(ServiceKey, Seen)>, String> {
+        let said = self.store.take_said();
+        self.peers.say(&said);
+        let mut seen = Vec::new();
+        for key in self.store.take_changed() {
+            let view = self.views.entry(key.clone()).or_default();
+            let news = self.store.news(&key, view.revision);
+            let (revision, digest, upserted, removed) = match news {
+                News::None => continue,
+                News::Changes(c) => {
+                    if view.revision != Some(c.from_revision) {
+                        return Err(format!("a gap in {key}: {:?} and {}", view.revision, c.from_revision));
+                    }
+                    (c.revision, c.digest, c.upserted, c.removed)
+                }
+                News::List(list) => {
+                    let there = |id: &Arc<str>| list.records.iter().any(|r| r.id() == id);
+                    let gone = view.instances.keys().filter(|id| !there(id)).cloned();
+                    let reason = |id: &Arc<str>| {
+                        let removed = list.removed.iter().find(|(removed, _)| removed == id);
+                        removed.map_or(RemovalReason::REMOVAL_REASON_UNSPECIFIED, |(_, reason)| *reason)
+                    };
+                    let gone = gone.map(|id| (Arc::clone(&id), reason(&id))).collect();
+                    (list.revision, list.digest, list.records.clone(), gone)
+                }
+            };
+            view.revision = Some(revision);
+            for record in upserted {
+                let id = Arc::clone(record.id());
+                let old = view.hashes.insert(Arc::clone(&id), record.hash()).unwrap_or(0);
+                view.sum = view.sum.wrapping_sub(old).wrapping_add(record.hash());
+                let holder = self.store.instance(&key, &id).map(|r| r.holder).unwrap_or_default();
+                if view.instances.insert(Arc::clone(&id), Arc::clone(&holder)).as_ref() != Some(&holder) {
+                    seen.push((key.clone(), Seen::Came { id, holder }));
+                }
+            }
+            for (id, reason) in removed {
+                view.sum = view.sum.wrapping_sub(view.hashes.remove(&id).unwrap_or(0));
+                if let Some(holder) = view.instances.remove(&id) {
+                    seen.push((key.clone(), Seen::Went { id, holder, reason }));
+                }
+            }
+            if view.sum != digest {
+                return Err(format!("who follows {key} has not what the node has"));
+            }
+        }
+        Ok(seen)
+    }
+}
