@@ -1,6 +1,7 @@
 //! `cargo xtask test`.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
@@ -10,6 +11,8 @@ use crate::packages;
 
 /// The version whose configuration `deny.toml` is written for.
 const DENY: &str = "0.20.2";
+/// The r-nacos that the adapter for Nacos is tried with.
+const RNACOS: &str = "0.8.8";
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -26,23 +29,39 @@ pub(crate) fn run(options: &Options) -> Result {
         step("lints", &mut cargo(lints))?;
         licences()?;
     }
-    step("tests", &mut cargo(&["test", "--workspace", "--locked", "--all-targets"]))?;
+    let path = path_with(&tool("rnacos", RNACOS)?)?;
+    let mut tests = cargo(&["test", "--workspace", "--locked", "--all-targets"]);
+    step("tests", tests.env("PATH", path))?;
     step("doc tests", &mut cargo(&["test", "--workspace", "--locked", "--doc"]))
 }
 
 /// Licences, bans and sources. Advisories need the advisory database from the network and are looked at when a dependency
 /// is added.
 fn licences() -> Result {
-    let tools = root().join("target/tools");
-    let deny: PathBuf = tools.join("bin/cargo-deny");
-    let installed = Command::new(&deny)
-        .arg("--version")
-        .output()
-        .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(DENY));
-    if !installed {
-        let mut install = cargo(&["install", "cargo-deny", "--version", DENY, "--locked", "--root"]);
-        step("installing cargo-deny", install.arg(&tools))?;
-    }
+    let deny = tool("cargo-deny", DENY)?;
     let mut check = Command::new(&deny);
     step("licences", check.args(["--log-level", "error", "check", "licenses", "bans", "sources"]))
+}
+
+/// A program from crates.io, installed if it is not there: r-nacos takes ten minutes on two cores, once.
+fn tool(name: &str, version: &str) -> Result<PathBuf> {
+    let tools = root().join("target/tools");
+    let program = tools.join("bin").join(name);
+    let installed = Command::new(&program)
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(version));
+    if !installed {
+        let mut install = cargo(&["install", name, "--version", version, "--locked", "--root"]);
+        step(&format!("installing {name}"), install.arg(&tools))?;
+    }
+    Ok(program)
+}
+
+/// `PATH` with the directory of a program in front.
+fn path_with(program: &Path) -> Result<OsString> {
+    let own = program.parent().map(Path::to_path_buf);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::join_paths(own.into_iter().chain(std::env::split_paths(&path)))
+        .map_err(|error| format!("PATH with the tools in front: {error}"))
 }

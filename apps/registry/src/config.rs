@@ -55,6 +55,8 @@ pub struct Config {
     pub keep_overrides: Duration,
     /// The environment that Eureka's clients, whose protocol knows none, see and register in. Empty for `default`.
     pub eureka_env: String,
+    /// The environment that Nacos' clients, whose protocol knows none, see and register in. Empty for `default`.
+    pub nacos_env: String,
 }
 
 impl Default for Config {
@@ -74,6 +76,7 @@ impl Default for Config {
             protection_threshold: 85,
             keep_overrides: Duration::from_secs(3600),
             eureka_env: String::new(),
+            nacos_env: String::new(),
         }
     }
 }
@@ -149,8 +152,12 @@ impl Config {
         if self.protection_threshold > 100 {
             return wrong("`protection_threshold` is a percentage; use 0 to 100");
         }
-        if !is_label(&self.eureka_env) {
-            return wrong("`eureka_env` is no environment; use up to 63 of a-z, A-Z, 0-9, `-` and `_`");
+        for (name, env) in [("eureka_env", &self.eureka_env), ("nacos_env", &self.nacos_env)] {
+            if !is_label(env) {
+                return wrong(&format!(
+                    "`{name}` is no environment; use up to 63 of a-z, A-Z, 0-9, `-` and `_`"
+                ));
+            }
         }
         let limits = &self.limits;
         for (name, limit) in [

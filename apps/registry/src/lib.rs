@@ -3,6 +3,8 @@
 //! A [`Node`] is the API over a [`store::Store`], which is a pure state machine. It answers the gRPC service
 //! `bowline.registry.v1.Registry` and the same over HTTP, with long polls for who cannot stream.
 //!
+//! It answers the protocols of its predecessors too: bilibili discovery, Eureka and Nacos ([`Node::predecessors`], [`Nacos`]).
+//!
 //! What a node holds is in memory only: after a restart it has a new *epoch*, knows nobody, and everybody registers again
 //! within a heartbeat. Watchers see the new epoch and keep the instances that have not come back yet for a while.
 
@@ -24,6 +26,7 @@ pub use cluster::{Cluster, ClusterConfig, ClusterTls};
 pub use config::{Config, Limits};
 pub use dns::{Dns, DnsConfig};
 pub use node::{Node, Stats};
+pub use predecessors::nacos::grpc::{Nacos, NacosConfig};
 pub use process::{ProcessConfig, run};
 
 #[allow(missing_docs, unreachable_pub, elided_lifetimes_in_paths, clippy::all, reason = "generated")]

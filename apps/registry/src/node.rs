@@ -153,7 +153,7 @@ impl Node {
     }
 
     /// Answers in the protocols of the registries before this one: bilibili discovery under `/discovery/`, Eureka under
-    /// `/eureka/`. Set it as the server's fallback.
+    /// `/eureka/`, the HTTP of Nacos under `/nacos/`. Set it as the server's fallback.
     pub fn predecessors(&self) -> impl Fallback {
         Predecessors::new(Arc::clone(&self.0))
     }
@@ -177,8 +177,8 @@ impl Node {
         let _ = serving.wait_for(|serving| *serving).await;
     }
 
-    /// Ends all watches, long polls and keep-alive streams, so that a server can drain: their clients go to another node
-    /// or come back later. New ones end at once; single requests are still answered.
+    /// Ends all watches, long polls, keep-alive streams and Nacos' connections, so that a server can drain: their clients go
+    /// to another node or come back later. New ones end at once; single requests are still answered.
     pub fn close(&self) {
         self.0.closed.send_replace(true);
     }
@@ -314,6 +314,11 @@ impl Shared {
             self.sooner.notify_one();
         }
         result
+    }
+
+    /// Whether the node is going down.
+    pub(crate) fn is_closed(&self) -> bool {
+        *self.closed.borrow()
     }
 
     /// Sees when the process stood still, and takes out what lost nodes left behind.

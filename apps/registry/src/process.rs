@@ -4,7 +4,7 @@ use bowline::Settings;
 use bowline::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::{Cluster, ClusterConfig, Config, Dns, DnsConfig, Node};
+use crate::{Cluster, ClusterConfig, Config, Dns, DnsConfig, Nacos, NacosConfig, Node};
 
 /// The configuration of the process.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -18,6 +18,9 @@ pub struct ProcessConfig {
     /// Names for consumers that know only DNS; none are served without.
     #[serde(default)]
     pub dns: Option<DnsConfig>,
+    /// The gRPC of Nacos 2 and 3; only its HTTP without.
+    #[serde(default)]
+    pub nacos: Option<NacosConfig>,
     /// The node's place among others; it is alone without.
     #[serde(default)]
     pub cluster: Option<ClusterConfig>,
@@ -40,6 +43,9 @@ pub async fn run(boot: Boot) -> Result<()> {
     let mut app = service.serve(server).version(env!("CARGO_PKG_VERSION"));
     if let Some(dns) = config.dns {
         app = app.server(Dns::new(node.clone(), dns));
+    }
+    if let Some(nacos) = config.nacos {
+        app = app.server(Nacos::new(&node, nacos)?);
     }
     if let Some(cluster) = config.cluster {
         app = app.server(Cluster::new(&node, cluster)?);

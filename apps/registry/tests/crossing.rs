@@ -14,6 +14,7 @@ const JSON: [(&str, &str); 2] = [("content-type", "application/json"), ("accept"
 fn start() -> Real {
     let mut config = Config::default();
     config.eureka_env = "prod".into();
+    config.nacos_env = "prod".into();
     Real::start(config)
 }
 
@@ -29,6 +30,11 @@ async fn by_eureka(real: &Real, app: &str) -> Value {
 
 async fn by_bowline(real: &Real, service: &str) -> Value {
     real.service("prod", service).await["entries"][0]["instance"].clone()
+}
+
+async fn by_nacos(real: &Real, service: &str) -> Value {
+    let path = format!("/nacos/v1/ns/instance/list?serviceName={service}");
+    real.call("GET", &path, &[], "").await.json()["hosts"].clone()
 }
 
 async fn set(real: &Real, service: &str, id: &str, changes: Value) {
@@ -135,4 +141,47 @@ async fn every_request_is_measured_by_the_name_of_its_operation() {
         );
         assert!(told.contains(&line), "{line} is not in {told}");
     }
+}
+
+#[tokio::test]
+async fn what_nacos_registers_is_seen_by_all_and_what_others_register_by_nacos() {
+    let real = start();
+    let form = "serviceName=orders&ip=10.0.0.4&port=8443&weight=0.5&clusterName=EAST\
+        &metadata=%7B%22zone%22%3A%22z1%22%2C%22secure%22%3A%22true%22%7D";
+    assert_eq!(real.call("POST", "/nacos/v1/ns/instance", &FORM, form).await.text(), "ok");
+    let seen = by_bowline(&real, "orders").await;
+    assert_eq!((&seen["id"], &seen["cluster"]), (&json!("10.0.0.4:8443@EAST"), &json!("EAST")));
+    assert_eq!((&seen["endpoints"], &seen["weight"]), (&json!(["https://10.0.0.4:8443"]), &json!(50)));
+    let seen = by_discovery(&real, "orders").await["z1"][0].clone();
+    assert_eq!(
+        seen["addrs"],
+        json!(["https://10.0.0.4:8443"]),
+        "of Nacos' it is not known whether they take gRPC"
+    );
+    assert!(seen["metadata"].as_object().unwrap().keys().all(|key| !key.starts_with("bowline.")), "{seen}");
+    let seen = by_eureka(&real, "ORDERS").await;
+    assert_eq!(seen["securePort"], json!({"$": 8443, "@enabled": "true"}));
+    set(&real, "orders", "10.0.0.4:8443@EAST", json!({"weight": 300})).await;
+    assert_eq!(by_nacos(&real, "orders").await[0]["weight"], json!(3.0));
+    assert_eq!(real.call("PUT", "/eureka/apps/ORDERS/10.0.0.4:8443@EAST", &JSON, "").await.status, 200);
+
+    let path = "/v1/registry/default/prod/services/shop.catalog/instances/c-1:register";
+    let endpoints = ["unix:/run/x", "https://[::1]:9443", "http://10.0.0.1:9000"];
+    let instance = json!({"endpoints": endpoints, "zone": "z1", "version": "v2", "weight": 150});
+    real.post(path, json!({"instance": instance, "ttl": "30s"})).await;
+    let expected = json!([{
+        "instanceId": "10.0.0.1#9000#DEFAULT#DEFAULT_GROUP@@shop.catalog", "ip": "10.0.0.1", "port": 9000, "weight": 1.5,
+        "healthy": true, "enabled": true, "ephemeral": true, "clusterName": "DEFAULT",
+        "serviceName": "DEFAULT_GROUP@@shop.catalog", "metadata": {"zone": "z1", "version": "v2"},
+    }]);
+    assert_eq!(by_nacos(&real, "shop.catalog").await, expected);
+    // It is found by its address, whatever its id.
+    let at = "/nacos/v1/ns/instance?serviceName=shop.catalog&ip=10.0.0.1&port=9000";
+    let beat = at.replace("instance?", "instance/beat?");
+    assert_eq!(real.call("PUT", &beat, &[], "").await.json()["code"], json!(10200));
+    assert_eq!(real.call("PUT", &format!("{at}&enabled=false"), &[], "").await.text(), "ok");
+    assert_eq!(by_bowline(&real, "shop.catalog").await["status"], json!("INSTANCE_STATUS_OUT_OF_SERVICE"));
+    assert_eq!(by_nacos(&real, "shop.catalog").await, json!([]));
+    assert_eq!(real.call("DELETE", at, &[], "").await.text(), "ok");
+    assert_eq!(by_discovery(&real, "shop.catalog").await, Value::Null);
 }

@@ -11,7 +11,7 @@ use crate::pipeline::Endpoint;
 /// A step around every call, between bowline's own layers and the method.
 ///
 /// It is called once per request, unary or streaming, whatever the protocol. An error becomes the response in the protocol's
-/// form. Costs one allocation per call and middleware.
+/// form. Costs one allocation per call and middleware. The request's extensions have its [`PeerAddr`](crate::PeerAddr).
 ///
 /// ```
 /// use bowline_core::{Context, Error, Result};

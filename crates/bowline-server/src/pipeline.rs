@@ -169,6 +169,8 @@ struct Outside {
     routes: Routes,
     policy: ArcSwap<Policy>,
     fallback: Option<Arc<dyn Fallback>>,
+    /// Whether anybody could ask whom a request comes from.
+    tells_peer: bool,
     observed: Arc<Observed>,
     stack: Stack,
 }
@@ -182,10 +184,12 @@ impl Pipeline {
         metrics: &Metrics,
     ) -> Self {
         let observed = Arc::new(Observed::new(metrics, &routes));
+        let tells_peer = fallback.is_some() || !middleware.is_empty();
         let endpoint = Endpoint { fallback: fallback.clone() };
         let dispatch = Dispatch(Arc::new(Inside { middleware, endpoint }));
         let stack = Observe::new(Recover::new(Deadline::new(dispatch)), Arc::clone(&observed));
-        Self(Arc::new(Outside { routes, policy: ArcSwap::from_pointee(policy), fallback, observed, stack }))
+        let policy = ArcSwap::from_pointee(policy);
+        Self(Arc::new(Outside { routes, policy, fallback, tells_peer, observed, stack }))
     }
 
     /// Answers one request of a connection.
@@ -231,7 +235,7 @@ impl Pipeline {
             None => Scope::unrouted(cx, protocol, operation.clone()),
         };
         parts.extensions.insert(scope);
-        if self.0.fallback.is_some() {
+        if self.0.tells_peer {
             parts.extensions.insert(peer.clone());
         }
         let mut stack = self.0.stack.clone();

@@ -9,10 +9,11 @@
 //! | [`zookeeper`] | ZooKeeper, standalone | `zookeeper` |
 //! | [`consul`] | Consul, one server | none; `cargo xtask tools` builds it |
 //! | [`eureka`] | Spring Cloud's Eureka server, without its caches and self-preservation | `default-jre-headless`; `cargo xtask tools` builds it |
+//! | [`rnacos`] | r-nacos, one server | none: the program is looked for on `PATH` |
 //!
 //! A [`Relay`] is a way to a server that can break while the server lives.
 //!
-//! Where a package is missing, the error names the line that installs it.
+//! Where one is missing, the error names the line that installs it.
 //!
 //! ```no_run
 //! # async fn example() -> bowline_core::Result<()> {
@@ -84,4 +85,18 @@ pub async fn eureka() -> Result<Server> {
 /// Whether `cargo xtask tools` has built Eureka's server here.
 pub fn has_eureka() -> bool {
     recipe::has_tool("eureka-server.jar")
+}
+
+/// Starts r-nacos, which speaks Nacos' protocols, and waits until it answers over HTTP. Its ports are those of HTTP, gRPC and
+/// the console. It listens on all addresses of the machine, which cannot be set.
+///
+/// # Errors
+/// If the program is missing ([`has_rnacos`]), or it does not answer within a minute: with the end of its log.
+pub async fn rnacos() -> Result<Server> {
+    Server::run(recipe::RNACOS).await
+}
+
+/// Whether r-nacos can be started here.
+pub fn has_rnacos() -> bool {
+    recipe::rnacos().is_some()
 }

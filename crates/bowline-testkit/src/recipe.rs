@@ -135,3 +135,31 @@ pub(crate) const EUREKA: Recipe = Recipe {
     question: "GET /eureka/apps HTTP/1.0\r\nAccept: application/json\r\n\r\n",
     answer: "apps__hashcode",
 };
+
+/// r-nacos is no Debian package: it is looked for on `PATH`.
+pub(crate) const RNACOS: Recipe = Recipe {
+    name: "rnacos",
+    packages: &[],
+    ports: 3,
+    command: |data, ports| {
+        let program = rnacos().ok_or_else(|| {
+            Error::failed_precondition(
+                "rnacos is not on PATH; run the tests by `cargo xtask test`, or: cargo install rnacos --locked",
+            )
+        })?;
+        let mut command = Command::new(program);
+        command.env("RNACOS_HTTP_PORT", ports[0].to_string()).env("RNACOS_GRPC_PORT", ports[1].to_string());
+        command.env("RNACOS_HTTP_CONSOLE_PORT", ports[2].to_string());
+        let data = data.join("rnacos");
+        command.env("RNACOS_DATA_DIR", &data).env("RNACOS_CONFIG_DB_DIR", &data);
+        Ok(command)
+    },
+    question: "GET /health HTTP/1.0\r\n\r\n",
+    answer: "success",
+};
+
+/// Where r-nacos is.
+pub(crate) fn rnacos() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|directory| directory.join("rnacos")).find(|program| program.is_file())
+}

@@ -53,6 +53,11 @@ impl Server {
         self.ports[0]
     }
 
+    /// `127.0.0.1:PORT` of another of its ports, counted from that for clients, which is 0; of that one if there are fewer.
+    pub fn address_at(&self, nth: usize) -> String {
+        format!("127.0.0.1:{}", self.ports.get(nth).copied().unwrap_or_else(|| self.port()))
+    }
+
     /// `127.0.0.1:PORT`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port())

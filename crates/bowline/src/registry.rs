@@ -24,6 +24,7 @@ pub(crate) fn connect(settings: &RegistrySettings, env: &str, calls: &CallMetric
         Some(("zookeeper", _)) => zookeeper(settings, env)?,
         Some(("consul", _)) => consul(settings, env, calls)?,
         Some(("eureka", _)) => eureka(settings, env, calls)?,
+        Some(("nacos", _)) => nacos(settings, env)?,
         _ => ours(settings, env, calls)?,
     };
     let discovery: Arc<dyn Discovery> = match &settings.snapshots {
@@ -126,8 +127,30 @@ fn eureka(_: &RegistrySettings, _: &str, _: &CallMetrics) -> Result<Sides> {
     Err(not_built_in("eureka"))
 }
 
+#[cfg(feature = "nacos")]
+fn nacos(settings: &RegistrySettings, env: &str) -> Result<Sides> {
+    use bowline_registry_nacos::{NacosRegistry, Options};
+
+    no_namespace(settings, "name Nacos' own in its address: nacos://HOST?namespace=ID")?;
+    let (servers, mut options) = Options::from_url(&settings.target)?;
+    env.clone_into(&mut options.env);
+    let registry = Arc::new(NacosRegistry::new(servers, options)?);
+    Ok((Arc::clone(&registry) as Arc<_>, registry))
+}
+
+#[cfg(not(feature = "nacos"))]
+fn nacos(_: &RegistrySettings, _: &str) -> Result<Sides> {
+    Err(not_built_in("nacos"))
+}
+
 /// Refuses a namespace, which only our registry has.
-#[cfg(any(feature = "consul", feature = "etcd", feature = "eureka", feature = "zookeeper"))]
+#[cfg(any(
+    feature = "consul",
+    feature = "etcd",
+    feature = "eureka",
+    feature = "nacos",
+    feature = "zookeeper"
+))]
 fn no_namespace(settings: &RegistrySettings, instead: &str) -> Result<()> {
     if settings.namespace == crate::settings::default_namespace() {
         return Ok(());
@@ -137,7 +160,13 @@ fn no_namespace(settings: &RegistrySettings, instead: &str) -> Result<()> {
     )))
 }
 
-#[cfg(not(all(feature = "consul", feature = "etcd", feature = "eureka", feature = "zookeeper")))]
+#[cfg(not(all(
+    feature = "consul",
+    feature = "etcd",
+    feature = "eureka",
+    feature = "nacos",
+    feature = "zookeeper"
+)))]
 fn not_built_in(feature: &str) -> bowline_core::Error {
     bowline_core::Error::failed_precondition(format!(
         "the registry's target begins with `{feature}`, and the adapter to that is not built in; \
@@ -163,6 +192,7 @@ mod tests {
             ("consul", cfg!(feature = "consul")),
             ("etcd", cfg!(feature = "etcd")),
             ("eureka", cfg!(feature = "eureka")),
+            ("nacos", cfg!(feature = "nacos")),
             ("zookeeper", cfg!(feature = "zookeeper")),
         ];
         for (scheme, is_built_in) in schemes {

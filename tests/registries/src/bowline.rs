@@ -16,6 +16,8 @@ use crate::{Backend, Client, GRACE, LEASE, LastDeath};
 pub struct Bowline {
     port: u16,
     admin: u16,
+    /// For Nacos' gRPC.
+    nacos: u16,
     directory: tempfile::TempDir,
     process: Option<Process>,
 }
@@ -29,10 +31,17 @@ impl Bowline {
             .arg(config)
             .env("REGISTRY__SERVICE__SERVER__LISTEN", format!("127.0.0.1:{}", self.port))
             .env("REGISTRY__SERVICE__ADMIN__LISTEN", format!("127.0.0.1:{}", self.admin))
+            .env("REGISTRY__NACOS__LISTEN", format!("127.0.0.1:{}", self.nacos))
+            .env("REGISTRY__NACOS__LEASE", "3s")
             .env("REGISTRY__REGISTRY__HEARTBEAT", "500ms");
         let mut process = Process::start(&mut command, self.directory.path().join("log"));
         process.ready(self.admin).await;
         self.process = Some(process);
+    }
+
+    /// Where clients of Nacos connect.
+    pub(crate) fn nacos(&self) -> String {
+        format!("127.0.0.1:{}", self.nacos)
     }
 
     fn process(&self) -> &Process {
@@ -46,7 +55,8 @@ impl Backend for Bowline {
     async fn start() -> Self {
         build(&[("bowline-registry", "bowline-registry")]);
         let directory = tempfile::tempdir().unwrap();
-        let mut backend = Self { port: free_port(), admin: free_port(), directory, process: None };
+        let (port, admin, nacos) = (free_port(), free_port(), free_port());
+        let mut backend = Self { port, admin, nacos, directory, process: None };
         backend.run().await;
         backend
     }

@@ -8,6 +8,7 @@ mod bowline;
 mod consul;
 mod etcd;
 mod eureka;
+mod nacos;
 pub mod suite;
 mod zookeeper;
 
@@ -21,6 +22,7 @@ pub use crate::bowline::Bowline;
 pub use crate::consul::{Consul, consul_client};
 pub use crate::etcd::Etcd;
 pub use crate::eureka::{BowlineAsEureka, Eureka, eureka_client};
+pub use crate::nacos::{BowlineNacos, Rnacos};
 pub use crate::zookeeper::Zookeeper;
 
 /// The lease of every registration in these tests.
@@ -35,6 +37,8 @@ pub enum LastDeath {
     Kept,
     /// There is none, expired: the registry decides that, and knows whether it lost many at a time.
     Decided,
+    /// There is none, as if it was removed: the registry does not tell one from the other.
+    Untold,
 }
 
 /// One client of a registry: what a process would have.
@@ -55,6 +59,10 @@ impl std::fmt::Debug for Client {
 pub trait Backend: Sized + Send {
     /// What it does when the last instance dies.
     const LAST_DEATH: LastDeath;
+    /// Whether it keeps only instances with a host and a port.
+    const NEEDS_ADDRESS: bool = false;
+    /// How many instances of one service a process may well have.
+    const MANY: u16 = 1_000;
 
     /// Why its server cannot be had here, if so: the tests are skipped then, and say it.
     fn missing() -> Option<&'static str> {
@@ -87,7 +95,7 @@ pub trait Backend: Sized + Send {
     fn resume(&self);
 }
 
-/// The tests of [`suite`] for a [`Backend`].
+/// The tests of [`suite`] for a [`Backend`]: all, or those that are named.
 #[macro_export]
 macro_rules! conformance {
     ($backend:ty: $($test:ident),* $(,)?) => {
@@ -113,7 +121,7 @@ macro_rules! conformance {
             while_the_registry_is_gone_the_last_list_stays_and_registering_goes_on,
             a_registry_that_hangs_makes_the_list_stale,
             the_later_holder_of_an_id_has_it,
-            a_thousand_instances_come_stay_and_go,
+            many_instances_come_stay_and_go,
             what_changed_while_a_connection_was_lost_is_seen_after_it,
         );
     };

@@ -3,11 +3,12 @@
 
 mod discovery;
 mod eureka;
+pub(crate) mod nacos;
 mod params;
 
 use std::sync::Arc;
 
-use bowline_core::{Operation, Result};
+use bowline_core::{Code, Error, Operation, Result};
 use bowline_rpc::{Body, BoxFuture, Scope};
 use bowline_server::Fallback;
 use http::header::{CONTENT_TYPE, HOST};
@@ -21,34 +22,46 @@ use crate::node::Shared;
 const RESERVED: &str = "bowline.";
 /// Where Eureka's own fields are kept.
 const EUREKA: &str = "bowline.eureka";
+/// Where Nacos' own fields are kept.
+const NACOS: &str = "bowline.nacos";
 
-/// Answers under `/discovery/` and `/eureka/`.
+/// Answers under `/discovery/`, `/eureka/` and `/nacos/`.
 pub(crate) struct Predecessors {
     shared: Arc<Shared>,
     discovery: discovery::Operations,
     eureka: eureka::Operations,
+    nacos: nacos::Operations,
 }
 
 impl Predecessors {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, discovery: discovery::Operations::new(), eureka: eureka::Operations::new() }
+        Self {
+            shared,
+            discovery: discovery::Operations::new(),
+            eureka: eureka::Operations::new(),
+            nacos: nacos::Operations::new(),
+        }
     }
 }
 
 impl Fallback for Predecessors {
     fn resolve(&self, request: &Parts) -> Option<Operation> {
-        let discovery = self.discovery.resolve(request.uri.path()).map(|(_, operation)| operation);
-        discovery.or_else(|| self.eureka.resolve(&request.method, request.uri.path()))
+        let (method, path) = (&request.method, request.uri.path());
+        let discovery = self.discovery.resolve(path).map(|(_, operation)| operation);
+        let nacos = || self.nacos.resolve(method, path).map(|(_, operation)| operation);
+        discovery.or_else(nacos).or_else(|| self.eureka.resolve(method, path))
     }
 
     fn call(&self, scope: Scope, request: Request<Body>) -> BoxFuture<'static, Result<Response<Body>>> {
         let shared = Arc::clone(&self.shared);
-        match self.discovery.resolve(request.uri().path()) {
-            Some((method, _)) => {
-                Box::pin(async move { Ok(discovery::call(&shared, method, &scope, request).await) })
-            }
-            None => Box::pin(async move { Ok(eureka::call(&shared, &scope, request).await) }),
+        let path = request.uri().path();
+        if let Some((method, _)) = self.discovery.resolve(path) {
+            return Box::pin(async move { Ok(discovery::call(&shared, method, &scope, request).await) });
         }
+        if let Some((method, _)) = self.nacos.resolve(request.method(), path) {
+            return Box::pin(async move { Ok(nacos::call(&shared, method, &scope, request).await) });
+        }
+        Box::pin(async move { Ok(eureka::call(&shared, &scope, request).await) })
     }
 }
 
@@ -65,6 +78,18 @@ fn answer(status: StatusCode, content_type: &'static str, body: impl Into<bytes:
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
+}
+
+/// The status of an error, where the protocol tells errors by that.
+fn http_status(error: &Error) -> StatusCode {
+    match error.code() {
+        Code::InvalidArgument | Code::OutOfRange => StatusCode::BAD_REQUEST,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted => StatusCode::CONFLICT,
+        Code::ResourceExhausted if error.reason() == "BODY_TOO_LARGE" => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::ResourceExhausted | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
 }
 
 /// Host and port under which the caller reached this node: the only name of it that is known to work for the caller.

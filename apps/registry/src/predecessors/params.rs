@@ -47,6 +47,11 @@ impl Params {
         self.all(name).next().unwrap_or_default()
     }
 
+    /// The first value of one parameter, else of the other; empty if there is neither.
+    pub(super) fn either<'a>(&'a self, name: &'a str, other: &'a str) -> &'a str {
+        self.all(name).chain(self.all(other)).next().unwrap_or_default()
+    }
+
     /// The first value.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::super::params::{Params, invalid};
-use super::super::{EUREKA, RESERVED};
+use super::super::{EUREKA, NACOS, RESERVED};
 use super::{SELF, nanos};
 use crate::node::Shared;
 use crate::store::{Registered, ServiceKey};
@@ -247,8 +247,8 @@ impl<'a> Seen<'a> {
 
 /// The addresses of an instance that was registered by another protocol. Bowline's take gRPC where they take HTTP.
 fn addrs(instance: &wire::Instance) -> Vec<String> {
-    // Of Eureka's it is not known.
-    let takes_grpc = !instance.metadata.contains_key(EUREKA);
+    // Of Eureka's and Nacos' it is not known.
+    let takes_grpc = ![EUREKA, NACOS].iter().any(|own| instance.metadata.contains_key(*own));
     let mut addrs = Vec::new();
     for endpoint in instance.endpoints.iter().filter_map(|endpoint| endpoint.parse::<Endpoint>().ok()) {
         let (http, grpc) = match endpoint.scheme() {

@@ -7,7 +7,7 @@ mod xml;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bowline_core::{Code, Error, Result};
+use bowline_core::{Error, Result};
 use bowline_registry_bowline::api::bowline::registry::v1::InstanceStatus;
 use bowline_registry_bowline::names::canonical;
 use bowline_rpc::{Body, Scope};
@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::params::{Params, invalid};
-use super::{RESERVED, answer, status};
+use super::{RESERVED, answer, http_status, status};
 use crate::node::Shared;
 use crate::store::{Happened, Override, Parts, Record, Registered, Registering, ServiceKey, Store};
 use model::{HOLDER, Seen};
@@ -58,7 +58,7 @@ pub(super) async fn call(shared: &Arc<Shared>, scope: &Scope, request: Request<B
         }
         Err(error) => {
             let response =
-                answer(code(&error), "text/plain; charset=utf-8", error.public_message().to_owned());
+                answer(http_status(&error), "text/plain; charset=utf-8", error.public_message().to_owned());
             scope.outcome.fail(error);
             response
         }
@@ -68,17 +68,6 @@ pub(super) async fn call(shared: &Arc<Shared>, scope: &Scope, request: Request<B
 /// XML is what is told to who does not ask for JSON.
 fn accepts_json(headers: &HeaderMap) -> bool {
     headers.get_all(ACCEPT).iter().any(|accept| accept.to_str().is_ok_and(|accept| accept.contains("json")))
-}
-
-fn code(error: &Error) -> StatusCode {
-    match error.code() {
-        Code::InvalidArgument | Code::OutOfRange => StatusCode::BAD_REQUEST,
-        Code::NotFound => StatusCode::NOT_FOUND,
-        Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted => StatusCode::CONFLICT,
-        Code::ResourceExhausted if error.reason() == "BODY_TOO_LARGE" => StatusCode::PAYLOAD_TOO_LARGE,
-        Code::ResourceExhausted | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
-    }
 }
 
 async fn run(shared: &Arc<Shared>, request: Request<Body>) -> Result<Said> {
