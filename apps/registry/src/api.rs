@@ -39,7 +39,8 @@ fn invalid(what: impl Into<std::borrow::Cow<'static, str>>) -> bowline_core::Err
     registry_error::invalid_request().with_message(what)
 }
 
-fn holder(holder: &str) -> Result<&str> {
+/// Checks who registers.
+pub(crate) fn holder(holder: &str) -> Result<&str> {
     if holder.len() > MAX_HOLDER {
         return Err(invalid(format!("a holder of {} bytes; use up to {MAX_HOLDER}", holder.len())));
     }
@@ -222,12 +223,13 @@ fn renew_all(shared: &Shared, request: &KeepAliveRequest) -> Result<KeepAliveRes
         return Err(invalid(format!("{} leases at a time; renew up to {most}", request.lease_ids.len())));
     }
     let mut response = KeepAliveResponse { epoch: shared.epoch, ..Default::default() };
-    let (now, mut store) = (shared.now(), shared.store());
-    for lease in &request.lease_ids {
-        match store.renew(*lease, now) {
-            Some(_) => response.renewed.push(*lease),
-            None => response.unknown.push(*lease),
+    shared.change(|store, now| {
+        for lease in &request.lease_ids {
+            match store.renew(*lease, now) {
+                Some(_) => response.renewed.push(*lease),
+                None => response.unknown.push(*lease),
+            }
         }
-    }
+    });
     Ok(response)
 }

@@ -23,9 +23,8 @@ use crate::store::{Counts, List, News, Owner, ServiceKey, Store};
 
 /// How many leases run out at a time before others get to the store again.
 const BATCH: usize = 1_000;
-/// How often a node looks at the time, and how much later than it meant to it may come: beyond that it stood still.
+/// How often a node looks after its store, at least.
 const LOOK: Duration = Duration::from_millis(500);
-const STOOD_STILL: Duration = Duration::from_secs(1);
 /// How often what lost nodes left behind is swept.
 const SWEEP: Duration = Duration::from_secs(10);
 
@@ -163,7 +162,7 @@ impl Node {
     /// # Errors
     /// Why `cx` is done. It ends for nothing else.
     pub async fn run(&self, cx: &Context) -> Result<()> {
-        cx.run(async { tokio::join!(self.0.expire(), self.0.watch_time()) }).await.map(|_| ())
+        cx.run(self.0.expire()).await
     }
 
     pub(crate) fn shared(&self) -> Arc<Shared> {
@@ -301,6 +300,10 @@ impl Shared {
 
     pub(crate) fn apply<T>(&self, change: impl FnOnce(&mut Store, Instant) -> T) -> T {
         let (mut store, now) = (self.store(), self.now());
+        // Before anything else: whoever is late for that is not late.
+        if let Some(gap) = store.awake(now) {
+            tracing::warn!(?gap, "this process stood still; leases have that much more time");
+        }
         let (due, before) = (store.next_expiry(), store.changes());
         let result = change(&mut store, now);
         let (changed, next) = (store.take_changed(), store.next_expiry());
@@ -321,27 +324,14 @@ impl Shared {
         *self.closed.borrow()
     }
 
-    /// Sees when the process stood still, and takes out what lost nodes left behind.
-    async fn watch_time(&self) {
-        let (mut last, mut swept) = (self.now(), self.now());
-        loop {
-            tokio::time::sleep(LOOK).await;
-            let now = self.now();
-            let gap = now.saturating_duration_since(last);
-            last = now;
-            if gap > LOOK + STOOD_STILL {
-                tracing::warn!(?gap, "this process stood still; leases have that much more time");
-                self.store().paused(gap - LOOK, now);
-            }
-            if swept + SWEEP <= now {
-                swept = now;
-                if self.sweeps.load(Ordering::Relaxed) {
-                    let lapsed = self.change(|store, now| store.sweep(now, &SystemRng));
-                    if lapsed > 0 {
-                        tracing::warn!(lapsed, "instances of lost nodes that nobody claimed are taken out");
-                    }
-                }
-            }
+    /// Takes out what lost nodes left behind, if that is this node's to do.
+    fn sweep(&self) {
+        if !self.sweeps.load(Ordering::Relaxed) {
+            return;
+        }
+        let lapsed = self.change(|store, now| store.sweep(now, &SystemRng));
+        if lapsed > 0 {
+            tracing::warn!(lapsed, "instances of lost nodes that nobody claimed are taken out");
         }
     }
 
@@ -354,6 +344,7 @@ impl Shared {
     }
 
     async fn expire(&self) {
+        let mut swept = self.now();
         loop {
             let expired = self.change(|store, now| store.expire(now, BATCH));
             if expired > 0 {
@@ -364,19 +355,17 @@ impl Shared {
                 tokio::task::yield_now().await;
                 continue;
             }
-            let next = self.store().next_expiry();
+            let now = self.now();
+            if swept + SWEEP <= now {
+                swept = now;
+                self.sweep();
+            }
+            // There is more to do than leases, and a pause is noticed by not having looked.
+            let next = self.store().next_expiry().unwrap_or(now + LOOK).min(now + LOOK);
             tokio::select! {
                 () = self.sooner.notified() => {}
-                () = at(next) => {}
+                () = tokio::time::sleep_until(next) => {}
             }
         }
-    }
-}
-
-/// Waits until a time; for ever if there is none.
-async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }

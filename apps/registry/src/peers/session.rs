@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bowline_core::{Instant, Result};
 
+use super::api::Fact as FactWire;
 use super::api::sync_message::Message;
 use super::api::{Ack, Buckets, Digest, Facts, Have, ServiceDigest, Services, SyncMessage, UpToDate, Want};
 use super::wire::{self, malformed};
@@ -57,6 +58,10 @@ pub(super) struct Session {
     begins: bool,
     marked: HashSet<FactKey>,
     order: VecDeque<FactKey>,
+    /// What did not fit into the last message.
+    left: VecDeque<(FactWire, usize)>,
+    /// Whether marks were dropped, so that not all that should be is said.
+    dropped: bool,
     /// How many marks have been served.
     served: u64,
     /// The last number of facts that were sent, and that were taken in.
@@ -78,6 +83,8 @@ impl Session {
             begins,
             marked: HashSet::new(),
             order: VecDeque::new(),
+            left: VecDeque::new(),
+            dropped: false,
             served: 0,
             sent: 0,
             acknowledged: 0,
@@ -100,6 +107,7 @@ impl Session {
             self.marked.clear();
             self.served += self.order.len() as u64;
             self.order.clear();
+            self.dropped = true;
         }
         if self.marked.insert(of.clone()) {
             self.order.push_back(of.clone());
@@ -113,7 +121,10 @@ impl Session {
 
     /// Whether nothing waits to be said or to be acknowledged, and no comparison goes on.
     pub(super) fn is_idle(&self) -> bool {
-        let quiet = self.order.is_empty() && self.sent == self.acknowledged && self.replies.is_empty();
+        let quiet = self.order.is_empty()
+            && self.left.is_empty()
+            && self.sent == self.acknowledged
+            && self.replies.is_empty();
         quiet && matches!(self.round, Round::Next(_))
     }
 
@@ -147,8 +158,15 @@ impl Session {
         }
         if let Owed::UpToDate(after) = self.owed
             && self.served >= after
+            && self.left.is_empty()
         {
             self.owed = Owed::Nothing;
+            // What the marks stood for is found by the next comparison; removals are in no sum.
+            let dropped = std::mem::take(&mut self.dropped);
+            if dropped {
+                store.removals().for_each(|of| self.mark(&of));
+            }
+            let ready = ready && !dropped;
             if self.begins {
                 self.round = Round::Next(now + COMPARE_EVERY);
             }
@@ -193,17 +211,16 @@ impl Session {
             return None;
         }
         let (mut facts, mut bytes) = (Vec::new(), 0);
-        while facts.len() < FACTS
-            && bytes < FACT_BYTES
-            && let Some(of) = self.order.pop_front()
-        {
-            self.marked.remove(&of);
-            self.served += 1;
-            for fact in store.facts(&of, now) {
-                let (fact, size) = wire::fact(&fact);
+        while facts.len() < FACTS && bytes < FACT_BYTES {
+            if let Some((fact, size)) = self.left.pop_front() {
                 facts.push(fact);
                 bytes += size;
+                continue;
             }
+            let Some(of) = self.order.pop_front() else { break };
+            self.marked.remove(&of);
+            self.served += 1;
+            self.left.extend(store.facts(&of, now).iter().map(wire::fact));
         }
         if facts.is_empty() {
             return None;
@@ -255,7 +272,11 @@ impl Session {
                     self.owed = self.owe();
                 }
             }
-            _ => return Err(malformed("the peer said something that makes no sense here")),
+            // Of a newer program.
+            None => {}
+            Some(Message::Ack(_) | Message::Hello(_)) => {
+                return Err(malformed("the peer said something that makes no sense here"));
+            }
         }
         Ok(Vec::new())
     }
@@ -268,12 +289,22 @@ impl Session {
     fn take_in(&mut self, facts: Facts, store: &mut Store, now: Instant) -> Result<Vec<FactKey>> {
         let mut news = Vec::new();
         for fact in facts.facts {
-            let fact = wire::read(fact)?;
+            // One that makes no sense here, said by a newer program perhaps, is no reason to miss the others.
+            let fact = match wire::read(fact) {
+                Ok(fact) => fact,
+                Err(error) => {
+                    tracing::warn!(%error, "another node said something that cannot be understood");
+                    continue;
+                }
+            };
             let of = fact.of.clone();
             match store.hear(fact, now) {
                 Heard::News => news.push(of),
                 Heard::Known => {}
                 Heard::Old => self.mark(&of),
+                Heard::Absurd => {
+                    tracing::error!(?of, "another node's clock is of another age; it is not believed")
+                }
             }
         }
         // Acknowledgements of the last are those of all before.
@@ -293,6 +324,10 @@ impl Session {
             if theirs == own {
                 continue;
             }
+            if reply.services.len() >= COMPARED {
+                let full = std::mem::take(&mut reply);
+                self.replies.push_back(Message::Services(Box::new(full)));
+            }
             reply.buckets.push(u32::from(n));
             let services = store.digests(n).map(|(key, digest)| ServiceDigest {
                 name: wire::name(key).into(),
@@ -301,6 +336,7 @@ impl Session {
             });
             reply.services.extend(services);
         }
+        reply.last = true;
         self.replies.push_back(Message::Services(Box::new(reply)));
         Ok(())
     }
@@ -323,7 +359,9 @@ impl Session {
                 }
             }
         }
-        self.owed = Owed::Compared;
+        if theirs.last {
+            self.owed = Owed::Compared;
+        }
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use bowline_rpc::codegen::buffa::Message as _;
 use super::api as wire;
 use super::api::fact::Said as SaidWire;
 use super::api::peer_error;
+use crate::Limits;
 use crate::store::{Announced, Fact, FactKey, Gone, Kind, Owner, Record, Said, ServiceKey, Version};
 
 pub(super) fn malformed(what: impl Into<std::borrow::Cow<'static, str>>) -> bowline_core::Error {
@@ -81,11 +82,12 @@ pub(super) fn fact(of: &Fact) -> (wire::Fact, usize) {
             };
             (SaidWire::Here(Box::new(here)), size)
         }
-        Said::Gone(gone) => {
+        Said::Gone(gone, age) => {
             let gone = wire::Gone {
                 reason: gone.reason as i32,
                 holder: gone.holder.to_string(),
                 lapsed: gone.lapsed,
+                age_ms: millis(*age),
                 ..Default::default()
             };
             (SaidWire::Gone(Box::new(gone)), 0)
@@ -114,7 +116,7 @@ pub(super) fn read(sent: wire::Fact) -> Result<Fact> {
     let id: Arc<str> = sent.id.into();
     crate::store::check_id(&id)?;
     let (kind, said) = match sent.said.ok_or_else(|| malformed("a fact that says nothing"))? {
-        SaidWire::Here(here) => (Kind::Instance, Said::Here(announced(&id, *here)?)),
+        SaidWire::Here(here) => (Kind::Instance, Said::Here(announced(&key, &id, *here)?)),
         SaidWire::Gone(gone) => {
             let reason = [
                 client::RemovalReason::REMOVAL_REASON_CANCELLED,
@@ -122,8 +124,13 @@ pub(super) fn read(sent: wire::Fact) -> Result<Fact> {
             ];
             let reason = reason.into_iter().find(|r| *r as i32 == gone.reason);
             let reason = reason.ok_or_else(|| malformed("something went for an unknown reason"))?;
-            let gone = Gone { reason, holder: gone.holder.into(), lapsed: gone.lapsed };
-            (Kind::Instance, Said::Gone(gone))
+            let cancelled = reason == client::RemovalReason::REMOVAL_REASON_CANCELLED;
+            if (!cancelled && !gone.holder.is_empty()) || (cancelled && gone.lapsed) {
+                return Err(malformed("something went in two ways at once"));
+            }
+            let age = Duration::from_millis(gone.age_ms);
+            let holder = crate::api::holder(&gone.holder)?.into();
+            (Kind::Instance, Said::Gone(Gone { reason, holder, lapsed: gone.lapsed }, age))
         }
         SaidWire::Overridden(said) => {
             let changes = client::Override::decode_from_slice(&said.changes)
@@ -137,15 +144,27 @@ pub(super) fn read(sent: wire::Fact) -> Result<Fact> {
     Ok(Fact { of: FactKey { key, id, kind }, version, said })
 }
 
-fn announced(id: &Arc<str>, here: wire::Here) -> Result<Announced> {
+/// What is checked of an instance that another node took: its form. How much of what it may have, that node has decided.
+fn limits() -> Limits {
+    Limits {
+        instance_bytes: usize::MAX,
+        endpoints: usize::MAX,
+        metadata_entries: usize::MAX,
+        ..Limits::default()
+    }
+}
+
+fn announced(key: &ServiceKey, id: &Arc<str>, here: wire::Here) -> Result<Announced> {
     let instance = client::Instance::decode_from_slice(&here.instance)
         .map_err(|e| malformed("an instance that cannot be read").with_source(e))?;
-    if instance.id != **id {
-        return Err(malformed(format!("the instance of `{id}` calls itself `{}`", instance.id)));
+    let is_it = instance.id == **id && (instance.service.is_empty() || instance.service == key.service());
+    if !is_it {
+        let (own, service) = (&instance.id, &instance.service);
+        return Err(malformed(format!("the instance `{id}` of {key} calls itself `{own}` of `{service}`")));
     }
     Ok(Announced {
-        record: Arc::new(Record::trusted(instance)),
-        holder: here.holder.into(),
+        record: Arc::new(Record::new(instance, &limits())?),
+        holder: crate::api::holder(&here.holder)?.into(),
         sequence: here.sequence,
         ttl: Duration::from_millis(here.ttl_ms),
         age: Duration::from_millis(here.age_ms),

@@ -11,13 +11,16 @@ use super::{FactKey, Gone, Kind, Owner, Protected, ServiceKey, Store};
 
 /// How often protected groups are counted again.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
+/// Not having looked for so long means to have stood still: a node looks twice a second.
+const STOOD_STILL: Duration = Duration::from_millis(1_500);
 /// Of a hundred instances of a service, how many of lost nodes are taken out in one sweep. As in Eureka.
 const SWEPT_PERCENT: usize = 15;
 
 impl Store {
     /// Takes out what has run out by `now`, at most `limit` instances; the rest is for the next call. Returns how many went.
     pub fn expire(&mut self, now: Instant, limit: usize) -> usize {
-        let mut expired = 0;
+        self.looked = Some(now);
+        let (mut expired, mut free) = (0, BTreeSet::new());
         while expired < limit
             && let Some(lease) = self.leases.expired(now)
         {
@@ -26,13 +29,15 @@ impl Store {
                 continue;
             };
             let group = (of.key, zone);
-            if self.is_protected(&group, now) {
+            // Decided once for all that are due now.
+            if !free.contains(&group) && self.is_protected(&group, now) {
                 self.leases.hold(lease);
                 if let Some(guarded) = self.protection.groups.get_mut(&group) {
-                    guarded.held.push(lease);
+                    guarded.held.insert(lease);
                 }
                 continue;
             }
+            free.insert(group);
             self.run_out(lease, now);
             expired += 1;
         }
@@ -49,9 +54,23 @@ impl Store {
         self.leases.next_due()
     }
 
+    /// Notices that this node stood still, by nobody having looked for long; to be called before anything is changed. Returns
+    /// for how long, if it did. Nothing is noticed before the first [`Store::expire`].
+    pub fn awake(&mut self, now: Instant) -> Option<Duration> {
+        let looked = self.looked?;
+        self.looked = Some(now);
+        let gap = now.saturating_duration_since(looked);
+        if gap < STOOD_STILL {
+            return None;
+        }
+        self.paused(gap, now);
+        Some(gap)
+    }
+
     /// This node stood still for this long. Nobody's renewals could arrive, so nobody is late for that.
     pub fn paused(&mut self, time: Duration, now: Instant) {
         self.leases.prolong(time, now);
+        self.owners.prolong(time);
     }
 
     /// Whose instance has a lease of this node, and its zone. `None` if another node has it: the lease means nothing then.
@@ -87,26 +106,35 @@ impl Store {
         self.said.push(of.clone());
     }
 
-    /// How many of a group have their lease here, and how many of them are late.
+    /// How many of a group are expected to renew here, and how many are on time. Those who came after the last word of one
+    /// who is late may have come in its place: they are on time, and not expected besides.
     fn count(&self, (key, zone): &Group, now: Instant) -> (usize, usize) {
         let own = self.own();
         let Some(service) = self.services.get(key) else { return (0, 0) };
         let owned = service.instances.values().filter(|r| r.version.owner == own);
         let of_zone = owned.filter(|r| r.registered.instance().zone == **zone);
-        let leases = of_zone.filter_map(|r| self.leases.get(r.lease?));
-        leases.fold((0, 0), |(all, late), lease| (all + 1, late + usize::from(lease.is_late(now))))
+        let leases = of_zone.filter_map(|r| Some((r, self.leases.get(r.lease?)?)));
+        let all: Vec<_> =
+            leases.map(|(r, lease)| (r.since, self.heard_from(r), lease.is_late(now))).collect();
+        let silent = all.iter().filter(|(.., late)| *late).map(|(_, heard, _)| *heard).min();
+        let newcomers =
+            all.iter().filter(|(since, _, late)| !late && silent.is_some_and(|s| *since > s)).count();
+        (all.len() - newcomers, all.iter().filter(|(.., late)| !late).count())
     }
 
     /// Whether a group of which one is due is protected from now on, or has been.
     fn is_protected(&mut self, group: &Group, now: Instant) -> bool {
+        if self.protection.is_off() {
+            return false;
+        }
         if self.protection.groups.contains_key(group) {
             return true;
         }
-        let (expected, late) = self.count(group, now);
-        if late <= self.protection.allowed(expected) {
+        let (expected, on_time) = self.count(group, now);
+        if on_time + self.protection.allowed(expected) >= expected {
             return false;
         }
-        let guarded = Guarded { since: now, expected, held: Vec::new() };
+        let guarded = Guarded { since: now, expected, held: BTreeSet::new() };
         self.protection.groups.insert(group.clone(), guarded);
         true
     }
@@ -122,13 +150,13 @@ impl Store {
         let groups: Vec<Group> = self.protection.groups.keys().cloned().collect();
         let mut expired = 0;
         for group in groups {
-            let (all, late) = self.count(&group, now);
+            let (expected, on_time) = self.count(&group, now);
             let Some(guarded) = self.protection.groups.get_mut(&group) else { continue };
             let leases = &self.leases;
             guarded.held.retain(|lease| leases.get(*lease).is_some_and(|l| l.held));
-            guarded.expected = guarded.expected.min(all);
+            guarded.expected = guarded.expected.min(expected);
             let (expected, held) = (guarded.expected, guarded.held.len());
-            if held == 0 || all - late + self.protection.allowed(expected) >= expected {
+            if held == 0 || on_time + self.protection.allowed(expected) >= expected {
                 expired += self.end_protection(&group.0, &group.1, now);
             }
         }

@@ -41,8 +41,8 @@ pub struct Fact {
 pub enum Said {
     /// It is registered.
     Here(Announced),
-    /// It is gone.
-    Gone(Gone),
+    /// It is gone, since so long ago.
+    Gone(Gone, Duration),
     /// An operator wants this of it.
     Overridden {
         /// Empty: nothing any more.

@@ -89,6 +89,8 @@ pub struct Store {
     said: Vec<FactKey>,
     /// The changes of late, the oldest first.
     changes: RecentChanges,
+    /// When somebody looked last, once [`Store::expire`] is called regularly.
+    looked: Option<Instant>,
 }
 
 impl Store {
@@ -118,6 +120,7 @@ impl Store {
             changed: Vec::new(),
             said: Vec::new(),
             changes: RecentChanges::default(),
+            looked: None,
             config,
         }
     }
@@ -380,9 +383,10 @@ impl Store {
 
     /// Remembers that something is gone, and takes it out if it is what went.
     fn bury(&mut self, of: &FactKey, version: Version, gone: Gone, now: Instant) {
-        let reason = gone.reason;
-        let ends = self.get(&of.key, &of.id).is_some_and(|r| gone.ends(version, &r.holder, r.version));
-        self.tombs.add(&of.key, &of.id, version, gone, now);
+        let (reason, known) = (gone.reason, self.get(&of.key, &of.id));
+        let ends = known.is_some_and(|r| gone.ends(version, &r.holder, r.version));
+        let seen = known.is_some();
+        self.tombs.add(of, (version, gone, now), seen, now);
         if ends {
             self.remove(of, reason, now);
         }

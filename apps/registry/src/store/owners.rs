@@ -43,6 +43,13 @@ impl Owners {
         }
     }
 
+    /// This node heard of nobody for so long, for it stood still.
+    pub(super) fn prolong(&mut self, by: Duration) {
+        for owned in self.owned.values_mut() {
+            owned.lost = owned.lost.map(|lost| lost + by);
+        }
+    }
+
     /// An instance is another owner's from now on.
     pub(super) fn change(&mut self, before: Option<Owner>, after: Option<Owner>, now: Instant) {
         if before == after {

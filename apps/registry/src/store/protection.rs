@@ -5,7 +5,7 @@
 //! groups are not stuck; and it ends as soon as as many renew as before, whoever they are: those who came in place of the
 //! dead count.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bowline_core::Instant;
@@ -35,7 +35,7 @@ pub(super) struct Guarded {
     pub(super) since: Instant,
     pub(super) expected: usize,
     /// Leases that have run out.
-    pub(super) held: Vec<u64>,
+    pub(super) held: BTreeSet<u64>,
 }
 
 /// The groups that are protected.
@@ -53,9 +53,14 @@ impl Protection {
         Self { threshold, groups: BTreeMap::new(), counted: None }
     }
 
+    /// Whether nobody is protected.
+    pub(super) fn is_off(&self) -> bool {
+        self.threshold == 0
+    }
+
     /// How many of a group may be late at a time.
     pub(super) fn allowed(&self, of: usize) -> usize {
         let percent = usize::from(100 - self.threshold.min(100));
-        if percent == 100 { of } else { (of * percent / 100).max(1) }
+        (of * percent / 100).max(1)
     }
 }

@@ -1,6 +1,7 @@
 //! What other nodes say, and what is said to them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bowline_core::Instant;
 use bowline_registry_bowline::api::bowline::registry::v1::RemovalReason;
@@ -18,16 +19,20 @@ pub enum Heard {
     Known,
     /// Older than what is known here: whoever said it should hear that.
     Old,
+    /// It cannot be: its version is of no clock.
+    Absurd,
 }
 
 impl Store {
     /// Another node said something.
     pub fn hear(&mut self, fact: Fact, now: Instant) -> Heard {
-        self.clock.hear(fact.version);
+        if !self.clock.hear(fact.version) {
+            return Heard::Absurd;
+        }
         let Fact { of, version, said } = fact;
         match said {
             Said::Here(announced) => self.hear_here(of, version, announced, now),
-            Said::Gone(gone) => self.hear_gone(of, version, gone, now),
+            Said::Gone(gone, age) => self.hear_gone(of, version, (gone, age), now),
             Said::Overridden { overridden, forgotten } => {
                 self.hear_override(&of, (overridden, version, forgotten), now)
             }
@@ -36,6 +41,7 @@ impl Store {
 
     fn hear_here(&mut self, of: FactKey, version: Version, announced: Announced, now: Instant) -> Heard {
         let Announced { record: registered, holder, sequence, ttl, age, said } = announced;
+        let ttl = ttl.clamp(self.config.min_ttl, self.config.max_ttl);
         if let Some(gone) = self.tombs.end(&of.key, &of.id, &holder, version) {
             if !gone.lapsed || !self.owners.is_live(version.owner) {
                 return Heard::Old;
@@ -97,12 +103,20 @@ impl Store {
         Heard::News
     }
 
-    fn hear_gone(&mut self, of: FactKey, version: Version, gone: Gone, now: Instant) -> Heard {
-        if gone.lapsed && self.owners.is_live(version.owner) {
+    fn hear_gone(
+        &mut self,
+        of: FactKey,
+        version: Version,
+        (gone, age): (Gone, Duration),
+        now: Instant,
+    ) -> Heard {
+        // Of what is this node's own it knows better, below.
+        if gone.lapsed && version.owner != self.own() && self.owners.is_live(version.owner) {
             return Heard::Known;
         }
-        let mut ends = false;
+        let (mut ends, mut seen) = (false, false);
         if let Some(known) = self.get(&of.key, &of.id) {
+            seen = true;
             ends = gone.ends(version, &known.holder, known.version);
             let expired = gone.reason != RemovalReason::REMOVAL_REASON_CANCELLED;
             let lease = known.lease.and_then(|lease| self.leases.get(lease));
@@ -113,7 +127,8 @@ impl Store {
             }
         }
         let reason = gone.reason;
-        let is_new = self.tombs.add(&of.key, &of.id, version, gone, now);
+        let since = now.checked_sub(age).unwrap_or(now);
+        let is_new = self.tombs.add(&of, (version, gone, since), seen, now);
         if ends {
             self.remove(&of, reason, now);
         }
@@ -157,7 +172,9 @@ impl Store {
                 .collect();
         }
         let tombs = self.tombs.of(&of.key, &of.id);
-        let gone = tombs.map(|(version, gone)| fact(version, Said::Gone(gone.clone())));
+        let gone = tombs.map(|(version, gone, since)| {
+            fact(version, Said::Gone(gone.clone(), now.saturating_duration_since(since)))
+        });
         let here = self.get(&of.key, &of.id).map(|r| {
             let announced = Announced {
                 record: Arc::clone(&r.registered),

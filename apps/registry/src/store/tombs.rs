@@ -7,10 +7,14 @@ use std::time::Duration;
 use bowline_core::Instant;
 use bowline_registry_bowline::api::bowline::registry::v1::RemovalReason;
 
-use super::{ServiceKey, Version};
+use super::{FactKey, ServiceKey, Version};
 
-/// The most that are remembered; beyond it the oldest are forgotten first.
-const MOST: usize = 100_000;
+/// The most that are remembered; beyond it the oldest are forgotten first. Those of what was never seen here are fewer, so that
+/// nobody who takes out what there is not makes others be forgotten.
+const MOST: usize = 200_000;
+const MOST_UNSEEN: usize = 10_000;
+/// The most holders whose removals of one id are remembered: processes with one id after the other.
+const MOST_HOLDERS: usize = 16;
 
 /// How an instance went.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +52,8 @@ struct Tomb {
     version: Version,
     gone: Gone,
     since: Instant,
+    /// Whether what went was there.
+    seen: bool,
 }
 
 /// Whose removals are remembered beside each other: the last of each.
@@ -67,41 +73,64 @@ type Name = (ServiceKey, Arc<str>, By);
 pub(super) struct Tombs {
     keep: Duration,
     tombs: BTreeMap<Name, Tomb>,
-    order: VecDeque<(Instant, Name)>,
+    /// In the order in which they came, those of what was there and of what was not.
+    order: [VecDeque<(Instant, Name)>; 2],
 }
 
 impl Tombs {
     pub(super) fn new(keep: Duration) -> Self {
-        Self { keep, tombs: BTreeMap::new(), order: VecDeque::new() }
+        Self { keep, tombs: BTreeMap::new(), order: Default::default() }
     }
 
-    /// Remembers a removal, unless a later one is known. Returns whether it did.
+    /// Remembers a removal of that time, unless a later one is known or it was too long ago. Returns whether it did.
     pub(super) fn add(
         &mut self,
-        key: &ServiceKey,
-        id: &Arc<str>,
-        version: Version,
-        gone: Gone,
+        of: &FactKey,
+        (version, gone, since): (Version, Gone, Instant),
+        seen: bool,
         now: Instant,
     ) -> bool {
-        let name = (key.clone(), Arc::clone(id), gone.by());
-        if self.tombs.get(&name).is_some_and(|t| (t.version, !t.gone.lapsed) >= (version, !gone.lapsed)) {
+        let name = (of.key.clone(), Arc::clone(&of.id), gone.by());
+        let known = self.tombs.get(&name);
+        let is_known = known.is_some_and(|t| (t.version, !t.gone.lapsed) >= (version, !gone.lapsed));
+        if is_known || since + self.keep <= now {
             return false;
         }
-        self.order.push_back((now, name.clone()));
-        self.tombs.insert(name, Tomb { version, gone, since: now });
-        while self.order.len() > MOST {
-            self.drop_oldest();
+        let seen = seen || known.is_some_and(|t| t.seen);
+        self.order[usize::from(seen)].push_back((since, name.clone()));
+        self.tombs.insert(name, Tomb { version, gone, since, seen });
+        for (which, most) in [MOST_UNSEEN, MOST].into_iter().enumerate() {
+            while self.order[which].len() > most {
+                self.drop_oldest(which);
+            }
         }
+        self.bound(of);
         true
     }
 
+    /// Forgets the oldest of an id's, if there are too many.
+    fn bound(&mut self, of: &FactKey) {
+        let first = (of.key.clone(), Arc::clone(&of.id), By::Others);
+        let same = self.tombs.range(first..).take_while(|((key, id, _), _)| *key == of.key && *id == of.id);
+        let holders = same.filter(|((.., by), _)| *by != By::Others);
+        let all: Vec<_> = holders.map(|(name, tomb)| (tomb.version, name.clone())).collect();
+        if all.len() > MOST_HOLDERS
+            && let Some((_, oldest)) = all.into_iter().min()
+        {
+            self.tombs.remove(&oldest);
+        }
+    }
+
     /// The last removals.
-    pub(super) fn of(&self, key: &ServiceKey, id: &Arc<str>) -> impl Iterator<Item = (Version, &Gone)> {
+    pub(super) fn of(
+        &self,
+        key: &ServiceKey,
+        id: &Arc<str>,
+    ) -> impl Iterator<Item = (Version, &Gone, Instant)> {
         let first = (key.clone(), Arc::clone(id), By::Others);
         let all = self.tombs.range(first.clone()..);
         let same = all.take_while(move |((key, id, _), _)| *key == first.0 && *id == first.1);
-        same.map(|(_, tomb)| (tomb.version, &tomb.gone))
+        same.map(|(_, tomb)| (tomb.version, &tomb.gone, tomb.since))
     }
 
     /// All of which one is known to be gone.
@@ -117,9 +146,9 @@ impl Tombs {
         holder: &str,
         version: Version,
     ) -> Option<&Gone> {
-        let ends = self.of(key, id).filter(|(at, gone)| gone.ends(*at, holder, version));
+        let ends = self.of(key, id).filter(|(at, gone, _)| gone.ends(*at, holder, version));
         // What ends it whatever becomes of its node counts most.
-        ends.map(|(_, gone)| gone).min_by_key(|gone| gone.lapsed)
+        ends.map(|(_, gone, _)| gone).min_by_key(|gone| gone.lapsed)
     }
 
     /// Whether `holder` has deregistered this id.
@@ -135,13 +164,15 @@ impl Tombs {
 
     /// Forgets what is old.
     pub(super) fn forget(&mut self, now: Instant) {
-        while self.order.front().is_some_and(|(at, _)| *at + self.keep <= now) {
-            self.drop_oldest();
+        for which in 0..self.order.len() {
+            while self.order[which].front().is_some_and(|(at, _)| *at + self.keep <= now) {
+                self.drop_oldest(which);
+            }
         }
     }
 
-    fn drop_oldest(&mut self) {
-        if let Some((at, name)) = self.order.pop_front()
+    fn drop_oldest(&mut self, which: usize) {
+        if let Some((at, name)) = self.order[which].pop_front()
             && self.tombs.get(&name).is_some_and(|tomb| tomb.since == at)
         {
             self.tombs.remove(&name);

@@ -36,6 +36,9 @@ impl fmt::Debug for Version {
     }
 }
 
+/// How far a clock may be ahead of another one's: more than nodes ever say, and far from the end of the numbers.
+const FAR: u64 = 1 << 44;
+
 /// A node's clock.
 #[derive(Debug)]
 pub(super) struct Clock {
@@ -58,8 +61,12 @@ impl Clock {
         Version { clock: self.last, owner: self.own }
     }
 
-    /// Another node said something.
-    pub(super) fn hear(&mut self, version: Version) {
-        self.last = self.last.max(version.clock);
+    /// Another node said something. Returns whether that can be.
+    pub(super) fn hear(&mut self, version: Version) -> bool {
+        let can_be = version.clock <= self.last.saturating_add(FAR);
+        if can_be {
+            self.last = self.last.max(version.clock);
+        }
+        can_be
     }
 }

@@ -80,3 +80,27 @@ fn nobody_is_late_for_the_time_in_which_the_node_stood_still() {
     assert!(f.store.renew(lease, f.now).is_some());
     assert_eq!(f.pass(10 * SEC), 1);
 }
+
+#[test]
+fn who_came_in_place_of_the_dead_before_they_were_missed_is_no_reason_to_keep_them() {
+    let mut f = Fixture::new();
+    let mut leases = group(&mut f, 3);
+    f.pass(SEC);
+    f.store.renew(leases[0], f.now);
+    // Two die, and two others come at once.
+    leases.truncate(1);
+    leases.extend(["new-1", "new-2"].map(|id| f.up("s", id).lease));
+    assert_eq!(live(&mut f, 12, &leases), 2);
+    assert_eq!((f.ids("s").len(), f.store.protected()), (3, vec![]));
+}
+
+#[test]
+fn standing_still_is_noticed_by_nobody_having_looked() {
+    let mut f = Fixture::new();
+    f.up("s", "a");
+    f.pass(SEC);
+    assert_eq!(f.store.awake(f.now + SEC / 2), None);
+    f.now += 60 * SEC;
+    assert!(f.store.awake(f.now).is_some_and(|gap| gap > 59 * SEC));
+    assert_eq!((f.pass(8 * SEC), f.pass(3 * SEC)), (0, 1));
+}

@@ -105,13 +105,20 @@ fn an_owner_does_not_believe_that_its_instance_is_gone() {
     assert_eq!(nodes.stores[1].sweep(nodes.now, &rng), 1);
     assert_eq!(nodes.holder(1, "a"), None);
     nodes.stores[0].paused(Config::default().partition_window, nodes.now);
-    nodes.tell(1, 0, &of("a"));
-    assert_eq!(nodes.holder(0, "a").as_deref(), Some("h"));
     // As long as the first is lost nothing brings it back; then all of it comes back.
     nodes.tell(0, 1, &of("a"));
     assert_eq!(nodes.holder(1, "a"), None);
     let back = nodes.stores[0].own();
     nodes.stores[1].set_live([back].into(), nodes.now);
+    nodes.tell(0, 1, &of("a"));
+    assert_eq!(nodes.holder(1, "a").as_deref(), Some("h"));
+    // And if its owner hears of it, it says that it is there, to whoever does not hear of the owner.
+    nodes.stores[1].set_live([].into(), nodes.now);
+    nodes.now += Config::default().partition_window;
+    assert_eq!(nodes.stores[1].sweep(nodes.now, &rng), 1);
+    nodes.stores[0].paused(Config::default().partition_window, nodes.now);
+    nodes.tell(1, 0, &of("a"));
+    assert_eq!(nodes.holder(0, "a").as_deref(), Some("h"));
     nodes.tell(0, 1, &of("a"));
     assert_eq!(nodes.holder(1, "a").as_deref(), Some("h"));
 }
@@ -164,6 +171,33 @@ fn what_an_operator_sets_is_known_everywhere_and_outlives_a_node() {
     assert!(nodes.stores[1].clear_override(&key("s"), "a", Parts::ALL, nodes.now));
     nodes.settle(&[of("a"), overridden]);
     assert_eq!((seen(&nodes.stores[0]), seen(&nodes.stores[1])), (None, None));
+}
+
+#[test]
+fn a_version_of_no_clock_is_not_believed() {
+    let mut nodes = Nodes::new(2);
+    nodes.register(0, by("h")).unwrap();
+    let mut facts = nodes.stores[0].facts(&of("a"), nodes.now);
+    let mut absurd = facts.remove(0);
+    absurd.version.clock = u64::MAX;
+    assert_eq!(nodes.stores[1].hear(absurd, nodes.now), Heard::Absurd);
+    nodes.register(1, by("h")).unwrap();
+    nodes.settle(&[of("a")]);
+    assert_eq!(nodes.stores[0].root(), nodes.stores[1].root());
+}
+
+#[test]
+fn who_takes_out_what_there_is_not_makes_nothing_else_be_forgotten() {
+    let mut nodes = Nodes::new(1);
+    nodes.register(0, by("h")).unwrap();
+    assert!(nodes.stores[0].deregister(&key("s"), "a", "h", nodes.now));
+    for n in 0..30_000 {
+        nodes.stores[0].deregister(&key("s"), &format!("x{n}"), "somebody", nodes.now);
+        nodes.stores[0].deregister(&key("s"), "y", &format!("h{n}"), nodes.now);
+    }
+    assert!(nodes.register(0, by("h")).is_err(), "it is known that it was cancelled");
+    assert!(nodes.stores[0].facts(&of("y"), nodes.now).len() <= 16);
+    assert!(nodes.stores[0].removals().count() < 11_000);
 }
 
 proptest! {

@@ -284,21 +284,21 @@ impl Stream {
         let shared = &self.hub.shared;
         let mut state = self.place.connection.state();
         let mut lost: Vec<Published> = Vec::new();
-        let mut store = shared.store();
-        state.published.retain(|(key, id), published| {
-            if store.renew(published.lease, now).is_some() {
-                published.renewed = now;
-                return true;
-            }
-            let has_another =
-                store.instance(key, id).is_some_and(|found| found.holder != self.place.connection.name);
-            let ran_out = published.renewed + published.registration.ttl <= now;
-            if ran_out && !has_another {
-                lost.push(published.clone());
-            }
-            false
+        shared.change(|store, now| {
+            state.published.retain(|(key, id), published| {
+                if store.renew(published.lease, now).is_some() {
+                    published.renewed = now;
+                    return true;
+                }
+                let has_another =
+                    store.instance(key, id).is_some_and(|found| found.holder != self.place.connection.name);
+                let ran_out = published.renewed + published.registration.ttl <= now;
+                if ran_out && !has_another {
+                    lost.push(published.clone());
+                }
+                false
+            });
         });
-        drop(store);
         for Published { registration, .. } in lost {
             let id = (registration.key.clone(), Arc::clone(registration.record.id()));
             match registration.put(shared) {
