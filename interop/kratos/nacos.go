@@ -6,7 +6,9 @@ import (
 	"net"
 	"net/url"
 	"strconv"
+	"sync"
 
+	"github.com/go-kratos/kratos/v2/log"
 	"github.com/go-kratos/kratos/v2/registry"
 	"github.com/nacos-group/nacos-sdk-go/v2/clients"
 	"github.com/nacos-group/nacos-sdk-go/v2/clients/naming_client"
@@ -112,23 +114,24 @@ type watcher struct {
 	stop   context.CancelFunc
 	client naming_client.INamingClient
 	wish   *vo.SubscribeParam
+	// Held by who fills latest, so that nobody else fills the place that it emptied.
+	filling sync.Mutex
 	// The latest list alone: who is late has no use for those before.
 	latest chan []*registry.ServiceInstance
 }
 
-// changed is called by one goroutine at a time: nobody else fills the place that it empties.
 func (w *watcher) changed(found []model.Instance, err error) {
 	if err != nil {
+		log.Errorf("watching %s: %v", w.wish.ServiceName, err)
 		return
 	}
+	w.filling.Lock()
+	defer w.filling.Unlock()
 	select {
 	case <-w.latest:
 	default:
 	}
-	select {
-	case w.latest <- instances(w.wish.ServiceName, found):
-	case <-w.ctx.Done():
-	}
+	w.latest <- instances(w.wish.ServiceName, found)
 }
 
 // Next is that of registry.Watcher.

@@ -29,17 +29,18 @@ const JAVA: &[Java] = &[
 /// Builds each into `target/tools`, if it is not there or older than its sources, and its language's tools are there.
 pub(crate) fn run() -> Result {
     let tools = directory()?;
-    if has("go", "version") {
+    if has_go() {
         consul(&tools)?;
         kratos(&tools)?;
     } else {
-        println!("\n== skipped: consul and kratos, for there is no `go`; install golang 1.22 or later");
+        println!("\n== skipped: consul and kratos, for there is no `go` of 1.22 or later; install one");
     }
-    if has("mvn", "--version") {
+    // Debian's Maven is content with a Java that compiles nothing.
+    if has("mvn", "--version") && has("javac", "-version") {
         JAVA.iter().try_for_each(|program| java(&tools, program))
     } else {
         println!(
-            "\n== skipped: programs in Java, for there is no `mvn`; install maven and a JDK of 17 or later"
+            "\n== skipped: programs in Java, for `mvn` or `javac` is missing; install maven and a JDK of 17"
         );
         Ok(())
     }
@@ -56,6 +57,22 @@ fn has(program: &str, version: &str) -> bool {
     let mut command = Command::new(program);
     command.arg(version).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok()
+}
+
+/// Whether there is a Go that `interop/kratos/go.mod` and the flags given to it here are for: some systems have an older one.
+fn has_go() -> bool {
+    let output = Command::new("go").args(["env", "GOVERSION"]).output();
+    let version =
+        output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    is_at_least_1_22(&version)
+}
+
+/// Of `go1.26.8` and the like. What is no release is taken to be newer than any.
+fn is_at_least_1_22(version: &str) -> bool {
+    let version = version.trim();
+    let Some(number) = version.strip_prefix("go1.") else { return !version.is_empty() };
+    let minor: String = number.chars().take_while(char::is_ascii_digit).collect();
+    minor.parse::<u32>().is_ok_and(|minor| minor >= 22)
 }
 
 fn make(directory: &Path) -> Result {
@@ -119,4 +136,19 @@ fn modified(path: &Path) -> Option<SystemTime> {
 fn newest(directory: &Path) -> Option<SystemTime> {
     let entries = std::fs::read_dir(directory).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
     entries.filter_map(|path| if path.is_dir() { newest(&path) } else { modified(&path) }).max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_at_least_1_22;
+
+    #[test]
+    fn a_go_that_is_too_old_is_told_from_one_that_is_not() {
+        for new in ["go1.22\n", "go1.22.1", "go1.30rc1", "go2.0", "devel go1.27-abc"] {
+            assert!(is_at_least_1_22(new), "{new}");
+        }
+        for old in ["", "\n", "go1.19.8\n", "go1.9", "go1.21.13"] {
+            assert!(!is_at_least_1_22(old), "{old}");
+        }
+    }
 }
