@@ -331,7 +331,7 @@ impl Shared {
             last = now;
             if gap > LOOK + STOOD_STILL {
                 tracing::warn!(?gap, "this process stood still; leases have that much more time");
-                self.store().paused(gap - LOOK);
+                self.store().paused(gap - LOOK, now);
             }
             if swept + SWEEP <= now {
                 swept = now;

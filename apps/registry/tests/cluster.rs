@@ -12,6 +12,7 @@ use bowline_discovery::{Discovery, Registrar};
 use bowline_registry_bowline::{BowlineRegistry, Options};
 use bowline_tests_support::PATIENCE;
 use common::nodes::Nodes;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -117,4 +118,50 @@ async fn who_loses_its_node_goes_on_with_another_and_nobody_sees_it() {
     registered.deregister(&Context::background()).await.unwrap();
     wait(0).await;
     nodes.have(&[1, 2], "payments", &[]).await;
+}
+
+/// Makes an authority, and a certificate of it for nodes; returns the settings of a node that has it.
+fn certificates(nodes: &Nodes, name: &str) -> Value {
+    let ca_key = KeyPair::generate().unwrap();
+    let mut ca = CertificateParams::new(Vec::<String>::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_certificate = ca.self_signed(&ca_key).unwrap();
+    let issuer = Issuer::new(ca, ca_key);
+    let key = KeyPair::generate().unwrap();
+    let node =
+        CertificateParams::new(vec!["nodes.registry".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let write = |what: &str, text: String| {
+        let path = nodes.directory().join(format!("{name}-{what}.pem"));
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    json!({
+        "ca": write("ca", ca_certificate.pem()),
+        "certificate": write("node", node.pem()),
+        "key": write("key", key.serialize_pem()),
+        "server_name": "nodes.registry",
+    })
+}
+
+#[tokio::test]
+async fn nodes_know_each_other_by_their_certificates() {
+    let mut nodes = Nodes::prepare(None, &["a", "a", "a"]);
+    let (ours, theirs) = (certificates(&nodes, "ours"), certificates(&nodes, "theirs"));
+    nodes.hosts[0].tls = ours.clone();
+    nodes.hosts[1].tls = ours;
+    nodes.hosts[2].tls = theirs;
+    for n in 0..3 {
+        nodes.run(n);
+    }
+    for n in 0..3 {
+        nodes.ready(n).await;
+    }
+    nodes.register(2, "secret", "stranger", "h").await;
+    nodes.register(0, "secret", "s-0", "h").await;
+    nodes.have(&[0, 1], "secret", &["s-0"]).await;
+    // The stranger gossips along, and that is all: no stream to it, so nothing of what it says.
+    nodes.register(1, "secret", "s-1", "h").await;
+    nodes.have(&[0, 1], "secret", &["s-0", "s-1"]).await;
+    nodes.have(&[2], "secret", &["stranger"]).await;
+    assert_eq!((nodes.streams(0).await, nodes.streams(1).await, nodes.streams(2).await), (1, 1, 0));
 }

@@ -42,6 +42,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 async fn play(steps: Vec<Step>) {
     let mut config = Config::default();
     config.limits.changes_kept = 4;
+    // Whoever is dropped is to go, however many are dropped at a time.
+    config.protection_threshold = 0;
     let mut running = Running::start(config.clone());
     let (link, consumers) = (Link::to(&running), Link::to(&running));
     let (provider, consumer) = (link.client(), consumers.client());

@@ -22,10 +22,12 @@ pub use crate::proto::bowline::registry::peer::v1 as api;
 
 pub use topology::{Member, Topology, node_number};
 
-/// How soon the one with the lower number of two nodes calls again; and after which time the other one does, or a node
-/// counts as out of reach.
+/// How soon the one with the lower number of two nodes calls again; and after which time the other one does, for it may be
+/// that only that one wants the stream.
 const CALL_EVERY: Duration = Duration::from_millis(500);
-const OUT_OF_REACH: Duration = Duration::from_secs(2);
+const CALL_ANYWAY: Duration = Duration::from_secs(1);
+/// When a node counts as out of reach: the other one had time to call, too.
+const OUT_OF_REACH: Duration = Duration::from_secs(3);
 /// How long a node that is out of reach is passed over.
 const PASSED_OVER: Duration = Duration::from_secs(10);
 
@@ -95,7 +97,7 @@ impl Peers {
         self.missed.retain(|node, _| !there.contains(node));
         for node in topology.neighbours.keys().copied().filter(|node| !there.contains(node)) {
             let missed = self.missed.entry(node).or_insert(Missed { since: now, called: None });
-            let is_own_turn = own.owner.node < node || missed.since + OUT_OF_REACH <= now;
+            let is_own_turn = own.owner.node < node || missed.since + CALL_ANYWAY <= now;
             if is_own_turn && missed.called.is_none_or(|called| called + CALL_EVERY <= now) {
                 missed.called = Some(now);
                 tended.call.push(node);

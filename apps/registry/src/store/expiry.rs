@@ -50,8 +50,8 @@ impl Store {
     }
 
     /// This node stood still for this long. Nobody's renewals could arrive, so nobody is late for that.
-    pub fn paused(&mut self, time: Duration) {
-        self.leases.prolong(time);
+    pub fn paused(&mut self, time: Duration, now: Instant) {
+        self.leases.prolong(time, now);
     }
 
     /// Whose instance has a lease of this node, and its zone. `None` if another node has it: the lease means nothing then.

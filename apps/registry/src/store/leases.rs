@@ -100,10 +100,11 @@ impl Leases {
         }
     }
 
-    /// Gives all this much more time: while it passed, nobody could have renewed.
-    pub(super) fn prolong(&mut self, by: Duration) {
+    /// Gives all this much more time, but none more than its ttl from `now`: while it passed, nobody could have renewed.
+    pub(super) fn prolong(&mut self, by: Duration, now: Instant) {
         for entry in self.leases.values_mut() {
-            entry.deadline += by;
+            let most = entry.deadline.max(now + entry.ttl);
+            entry.deadline = (entry.deadline + by).min(most);
         }
     }
 

@@ -60,15 +60,15 @@ impl Store {
         if let Some(known) = known
             && let Some(kept) = known.lease
         {
-            let is_own =
-                known.version.owner == own && self.leases.get(kept).is_some_and(|l| l.deadline > now);
-            // Of one process the later word counts; of two, the one that came later.
+            let lives = self.leases.get(kept).is_some_and(|l| l.deadline > now);
+            let is_own = known.version.owner == own;
+            // Of one process the later word counts, whichever node has heard it; of two, the one that came later.
             let is_later = match known.holder == holder {
-                true if sequence == known.sequence => self.heard_from(known) > said,
+                true if sequence == known.sequence => is_own && self.heard_from(known) > said,
                 true => sequence < known.sequence,
-                false => known.since > since,
+                false => is_own && known.since > since,
             };
-            if is_own && is_later {
+            if lives && is_later {
                 self.insist(&of, now);
                 return Heard::Known;
             }
@@ -107,7 +107,7 @@ impl Store {
             let expired = gone.reason != RemovalReason::REMOVAL_REASON_CANCELLED;
             let lease = known.lease.and_then(|lease| self.leases.get(lease));
             let lives = lease.is_some_and(|l| l.deadline > now);
-            if ends && expired && known.version.owner == self.own() && lives {
+            if ends && expired && lives {
                 self.insist(&of, now);
                 return Heard::Known;
             }

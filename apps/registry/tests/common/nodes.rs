@@ -1,5 +1,6 @@
 //! Several nodes, each a process.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub(crate) struct Host {
     peers_at: String,
     /// Where the test reaches it.
     at: String,
+    /// Its `cluster.tls`.
+    pub(crate) tls: Value,
     pub(crate) port: u16,
     admin: u16,
     peers: u16,
@@ -46,6 +49,18 @@ impl Nodes {
 
     /// The same, each in a network of its own.
     pub(crate) async fn start_in(networks: Option<&Networks>, zones: &[&'static str]) -> Self {
+        let mut nodes = Self::prepare(networks, zones);
+        for n in 0..zones.len() {
+            nodes.run(n);
+        }
+        for n in 0..zones.len() {
+            nodes.ready(n).await;
+        }
+        nodes
+    }
+
+    /// The same, without starting them.
+    pub(crate) fn prepare(networks: Option<&Networks>, zones: &[&'static str]) -> Self {
         let host = |(n, zone): (usize, &&'static str)| Host {
             name: format!("registry-{n}"),
             zone,
@@ -55,17 +70,16 @@ impl Nodes {
             port: free_port(),
             admin: free_port(),
             peers: free_port(),
+            tls: Value::Null,
             process: None,
         };
         let hosts = zones.iter().enumerate().map(host).collect();
-        let mut nodes = Self { directory: tempfile::tempdir().unwrap(), hosts };
-        for n in 0..zones.len() {
-            nodes.run(n);
-        }
-        for n in 0..zones.len() {
-            nodes.ready(n).await;
-        }
-        nodes
+        Self { directory: tempfile::tempdir().unwrap(), hosts }
+    }
+
+    /// Where the nodes' files are.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Starts a node.
@@ -82,6 +96,7 @@ impl Nodes {
                 "zone": host.zone,
                 "listen": format!("{}:{}", host.peers_at, host.peers),
                 "seeds": seeds,
+                "tls": host.tls,
             },
         });
         let path = self.directory.path().join(format!("{}.yaml", host.name));
@@ -131,6 +146,13 @@ impl Nodes {
 
     pub(crate) async fn deregister(&self, n: usize, service: &str, id: &str, holder: &str) {
         self.post(n, &format!("{service}/instances/{id}"), "deregister", json!({"holder": holder})).await;
+    }
+
+    /// How many nodes a node speaks to.
+    pub(crate) async fn streams(&self, n: usize) -> u64 {
+        let mut http = Http::connect(self.hosts[n].client().as_str()).await;
+        let node = http.call("GET", "/v1/registry/node", &[], String::new()).await.json();
+        node["streams"].as_u64().unwrap_or(0)
     }
 
     /// Waits until so many instances belong, as far as a node knows, to nodes that are lost.

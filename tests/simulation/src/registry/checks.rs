@@ -53,6 +53,10 @@ impl World {
         if client.phase != Phase::Running || at + TTL <= now {
             return Ok(());
         }
+        // A node that has died since knows nothing of that.
+        if self.hosts[renewed].node.as_ref().is_none_or(|node| node.booted > at) {
+            return Ok(());
+        }
         let calm = |host: &Host| host.disturbed + CALM <= now && host.node.is_some();
         let reaches = n == renewed || self.network.is_clear(n, renewed);
         if calm(&self.hosts[n]) && calm(&self.hosts[renewed]) && reaches {
@@ -134,7 +138,10 @@ impl World {
                     }
                     // A node that died knowing it alone does not count: its word went with it.
                     (Phase::Stopped { confirmed: true }, Some(found)) if self.is_up(found.owner) => {
-                        return Err(format!("node {n} has {id} of {holder}, which was cancelled"));
+                        let owner = found.owner;
+                        return Err(format!(
+                            "node {n} has {id} of {holder}, which was cancelled, from {owner:?}"
+                        ));
                     }
                     (Phase::Crashed, Some(_)) if node.store.orphans() == 0 => {
                         return Err(format!("node {n} has {id} of {holder}, which is long dead"));

@@ -91,7 +91,7 @@ impl Node {
     pub(super) fn tick(&mut self, every: Duration, rng: &SeededRng, now: Instant) -> Vec<Beat> {
         let gap = now.saturating_duration_since(self.ticked);
         if gap > every * 4 {
-            self.store.paused(gap - every);
+            self.store.paused(gap - every, now);
         }
         self.ticked = now;
         self.count += 1;

@@ -148,6 +148,10 @@ impl World {
         }
         self.sums.slowest_equal = self.now() - healed;
         self.run_until(healed + SETTLED)?;
+        // Something may be on its way at that very moment.
+        while !self.is_equal() && self.now() < healed + SETTLED + EQUAL_WITHIN {
+            self.run_until(self.now() + Duration::from_millis(20))?;
+        }
         self.check_end()?;
         self.sums.events = self.events.count();
         Ok(self.sums)
@@ -295,7 +299,12 @@ impl World {
         self.tell(|| {
             let client = &self.clients[client];
             let has = self.hosts[n].node.as_ref().and_then(|n| n.store.version(&client.of()));
-            format!("node {n}: {} of {} asks ({number}): {response:?}, now {has:?}", client.id, client.holder)
+            let known = self.hosts[n].node.as_ref().and_then(|n| n.store.instance(&client.key, &client.id));
+            let known = known.map(|k| (k.sequence, k.record.instance().version.clone()));
+            let (id, holder, content) = (&client.id, &client.holder, client.content);
+            format!(
+                "node {n}: {id} of {holder} ({content}) asks ({number}): {response:?}, now {has:?} {known:?}"
+            )
         });
         if let Some(delay) = self.network.send(n, self.site(client), &self.rng) {
             self.events.after(delay, Event::Response { node: n, client, number, response });

@@ -121,6 +121,7 @@ fn code(error: &Error) -> i32 {
 }
 
 async fn run(shared: &Arc<Shared>, method: Method, scope: &Scope, request: Request<Body>) -> Result<Said> {
+    shared.check_serving()?;
     let writes = matches!(method, Method::Register | Method::Renew | Method::Cancel | Method::Set);
     let wanted = if writes { Verb::POST } else { Verb::GET };
     if *request.method() != wanted {

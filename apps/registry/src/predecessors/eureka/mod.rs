@@ -71,6 +71,7 @@ fn accepts_json(headers: &HeaderMap) -> bool {
 }
 
 async fn run(shared: &Arc<Shared>, request: Request<Body>) -> Result<Said> {
+    shared.check_serving()?;
     let (parts, mut body) = request.into_parts();
     let nowhere = || Error::not_found("there is nothing here");
     let target = Target::of(parts.uri.path()).ok_or_else(nowhere)?;

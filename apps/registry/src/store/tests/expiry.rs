@@ -75,7 +75,7 @@ fn nobody_is_late_for_the_time_in_which_the_node_stood_still() {
     let mut f = Fixture::new();
     let lease = f.up("s", "a").lease;
     f.now += 60 * SEC;
-    f.store.paused(60 * SEC);
+    f.store.paused(60 * SEC, f.now);
     assert_eq!(f.pass(9 * SEC), 0);
     assert!(f.store.renew(lease, f.now).is_some());
     assert_eq!(f.pass(10 * SEC), 1);

@@ -104,7 +104,7 @@ fn an_owner_does_not_believe_that_its_instance_is_gone() {
     let rng = bowline_core::SeededRng::new(1);
     assert_eq!(nodes.stores[1].sweep(nodes.now, &rng), 1);
     assert_eq!(nodes.holder(1, "a"), None);
-    nodes.stores[0].paused(Config::default().partition_window);
+    nodes.stores[0].paused(Config::default().partition_window, nodes.now);
     nodes.tell(1, 0, &of("a"));
     assert_eq!(nodes.holder(0, "a").as_deref(), Some("h"));
     // As long as the first is lost nothing brings it back; then all of it comes back.
