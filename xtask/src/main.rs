@@ -25,7 +25,8 @@ struct Args {
 enum Chore {
     /// Everything that must hold before a change lands: format, lints, tests, licences.
     Test(test::Options),
-    /// Servers for tests that no Debian package brings; without them, the tests that need them say that they are skipped.
+    /// Servers for tests that no Debian package brings, and the programs of `interop/`; without them, the tests that need them say
+    /// that they are skipped.
     Tools,
     /// What performance claims rest on: a line per figure, and a failure where a bound is missed.
     Bench(bench::Options),

@@ -7,7 +7,7 @@ use std::process::Command;
 use clap::Args;
 
 use crate::chore::{Result, cargo, root, step};
-use crate::packages;
+use crate::{packages, tools};
 
 /// The version whose configuration `deny.toml` is written for.
 const DENY: &str = "0.20.2";
@@ -29,6 +29,7 @@ pub(crate) fn run(options: &Options) -> Result {
         step("lints", &mut cargo(lints))?;
         licences()?;
     }
+    tools::run()?;
     let path = path_with(&tool("rnacos", RNACOS)?)?;
     let mut tests = cargo(&["test", "--workspace", "--locked", "--all-targets"]);
     step("tests", tests.env("PATH", path))?;

@@ -1,19 +1,49 @@
-//! `cargo xtask tools`: servers for tests that no Debian package brings.
+//! `cargo xtask tools`: servers for tests that no Debian package brings, and the programs of `interop/`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use crate::chore::{Result, root, step};
 
-/// The last minor version that builds from its module as it is published: later ones need others of its modules that are not,
-/// or not with a checksum that can be looked up. All before 1.17 are under the MPL 2.0.
+/// It builds from its module as it is published. Later ones that were tried did not: they need others of its modules that are not
+/// published, or not with a checksum that can be looked up. All before 1.17 are under the MPL 2.0.
 const CONSUL: &str = "v1.13.9";
 
-/// Builds each into `target/tools`, if it is not there and its language's tools are.
+/// A program in Java, by its folder in `interop/`.
+struct Java {
+    project: &'static str,
+    /// Without `.jar`.
+    name: &'static str,
+    arguments: &'static [&'static str],
+}
+
+/// Nacos' client in two versions, for the majors speak with a server in different ways.
+const JAVA: &[Java] = &[
+    Java { project: "eureka-server", name: "eureka-server", arguments: &[] },
+    Java { project: "nacos-client", name: "nacos-client-2", arguments: &["-Dnacos.version=2.5.1"] },
+    Java { project: "nacos-client", name: "nacos-client-3", arguments: &["-Dnacos.version=3.0.3"] },
+    Java { project: "spring-cloud", name: "spring-cloud", arguments: &[] },
+];
+
+/// Builds each into `target/tools`, if it is not there or older than its sources, and its language's tools are there.
 pub(crate) fn run() -> Result {
     let tools = directory()?;
-    consul(&tools)?;
-    eureka(&tools)
+    if has_go() {
+        consul(&tools)?;
+        kratos(&tools)?;
+    } else {
+        println!("\n== skipped: consul and kratos, for there is no `go` of 1.22 or later; install one");
+    }
+    // Debian's Maven is content with a Java that compiles nothing.
+    if has("mvn", "--version") && has("javac", "-version") {
+        JAVA.iter().try_for_each(|program| java(&tools, program))
+    } else {
+        println!(
+            "\n== skipped: programs in Java, for `mvn` or `javac` is missing; install maven and a JDK of 17"
+        );
+        Ok(())
+    }
 }
 
 /// Beside the directory that this program is in, whichever target directory Cargo was told.
@@ -29,6 +59,22 @@ fn has(program: &str, version: &str) -> bool {
     command.status().is_ok()
 }
 
+/// Whether there is a Go that `interop/kratos/go.mod` and the flags given to it here are for: some systems have an older one.
+fn has_go() -> bool {
+    let output = Command::new("go").args(["env", "GOVERSION"]).output();
+    let version =
+        output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    is_at_least_1_22(&version)
+}
+
+/// Of `go1.26.8` and the like. What is no release is taken to be newer than any.
+fn is_at_least_1_22(version: &str) -> bool {
+    let version = version.trim();
+    let Some(number) = version.strip_prefix("go1.") else { return !version.is_empty() };
+    let minor: String = number.chars().take_while(char::is_ascii_digit).collect();
+    minor.parse::<u32>().is_ok_and(|minor| minor >= 22)
+}
+
 fn make(directory: &Path) -> Result {
     std::fs::create_dir_all(directory).map_err(|error| format!("making {}: {error}", directory.display()))
 }
@@ -40,10 +86,6 @@ fn consul(tools: &Path) -> Result {
     let version = Command::new(&program).arg("version").output();
     let is_there = version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(CONSUL));
     if is_there {
-        return Ok(());
-    }
-    if !has("go", "version") {
-        println!("\n== skipped: consul, for there is no `go`; install golang");
         return Ok(());
     }
     let around = tools.join("consul");
@@ -61,23 +103,52 @@ fn consul(tools: &Path) -> Result {
     step("building consul", build.arg(&program).arg("github.com/hashicorp/consul"))
 }
 
-/// From `interop/eureka-server`, with what Maven fetches for it.
-fn eureka(tools: &Path) -> Result {
-    let jar = tools.join("bin/eureka-server.jar");
-    if jar.exists() {
+/// From `interop/kratos`. Go knows itself what is to be built anew.
+fn kratos(tools: &Path) -> Result {
+    let mut build = Command::new("go");
+    build.args(["-C", "interop/kratos", "build", "-trimpath", "-o"]).arg(tools.join("bin/kratos")).arg(".");
+    step("building kratos", &mut build)
+}
+
+/// From `interop/`, with what Maven fetches for it.
+fn java(tools: &Path, program: &Java) -> Result {
+    let sources = root().join("interop").join(program.project);
+    let jar = tools.join("bin").join(program.name).with_extension("jar");
+    if modified(&jar).is_some_and(|built| newest(&sources).is_some_and(|changed| changed < built)) {
         return Ok(());
     }
-    if !has("mvn", "--version") {
-        println!("\n== skipped: eureka-server, for there is no `mvn`; install maven and a JDK");
-        return Ok(());
-    }
-    let built = tools.join("eureka-server");
+    let built = tools.join(program.name);
     let mut maven = Command::new("mvn");
-    maven.args(["--quiet", "--batch-mode", "-f", "interop/eureka-server/pom.xml"]);
+    maven.args(["--quiet", "--batch-mode", "-f"]).arg(sources.join("pom.xml")).args(program.arguments);
     // Nothing is written beside the sources.
     maven.arg(format!("-DbuildDirectory={}", built.display())).arg("package");
-    step("building eureka-server", &mut maven)?;
+    step(&format!("building {}", program.name), &mut maven)?;
     make(&tools.join("bin"))?;
-    let copied = std::fs::copy(built.join("eureka-server-1.jar"), &jar);
-    copied.map(|_| ()).map_err(|error| format!("copying the jar of eureka-server: {error}"))
+    let copied = std::fs::copy(built.join(format!("{}-1.jar", program.project)), &jar);
+    copied.map(|_| ()).map_err(|error| format!("copying the jar of {}: {error}", program.name))
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).ok()?.modified().ok()
+}
+
+/// When the newest file below a directory was changed.
+fn newest(directory: &Path) -> Option<SystemTime> {
+    let entries = std::fs::read_dir(directory).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    entries.filter_map(|path| if path.is_dir() { newest(&path) } else { modified(&path) }).max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_at_least_1_22;
+
+    #[test]
+    fn a_go_that_is_too_old_is_told_from_one_that_is_not() {
+        for new in ["go1.22\n", "go1.22.1", "go1.30rc1", "go2.0", "devel go1.27-abc"] {
+            assert!(is_at_least_1_22(new), "{new}");
+        }
+        for old in ["", "\n", "go1.19.8\n", "go1.9", "go1.21.13"] {
+            assert!(!is_at_least_1_22(old), "{old}");
+        }
+    }
 }
