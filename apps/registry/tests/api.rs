@@ -10,8 +10,8 @@ use bowline_core::{Context, Operation};
 use bowline_registry::Config;
 use bowline_registry_bowline::api::bowline::registry::v1::watch_response::Event;
 use bowline_registry_bowline::api::bowline::registry::v1::{
-    Emptiness, Entry, Instance, KeepAliveRequest, RegisterRequest, RemovalReason, Subscription, WatchRequest,
-    WatchResponse,
+    DeregisterRequest, Emptiness, Entry, Instance, KeepAliveRequest, RegisterRequest, RemovalReason,
+    Subscription, WatchRequest, WatchResponse,
 };
 use bowline_rpc::{Body, Streaming};
 use common::*;
@@ -165,6 +165,29 @@ async fn revisions_of_a_restarted_node_are_others() {
     let (one, two) = (revision(&one).await, revision(&two).await);
     assert_ne!(one, two);
     assert!(one.max(two) < 1 << 53, "exact in readers that have floating point numbers only");
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_run_out_also_after_all_there_were_had_been_kept_beyond_their_time() {
+    let running = Running::start(Config::default());
+    let client = Link::to(&running).raw();
+    let cx = Context::background();
+    let mut lease_ids = Vec::new();
+    for id in ["a", "b", "c", "d"] {
+        lease_ids.push(client.register(&cx, registering(id, "1")).await.unwrap().lease_id);
+    }
+    // All are late together, and so kept: nothing is left that could run out.
+    eventually(|| running.node.stats().protected == 1).await;
+    let (requests, stream) = Streaming::channel(1);
+    let mut answers = client.keep_alive(&cx, stream).await.unwrap();
+    requests.send(KeepAliveRequest { lease_ids, ..Default::default() }).await.unwrap();
+    assert_eq!(answers.message().await.unwrap().unwrap().renewed.len(), 4);
+    eventually(|| running.node.stats().protected == 0).await;
+    for id in ["a", "b", "c"] {
+        let gone = DeregisterRequest { service: "s".into(), instance_id: id.into(), ..Default::default() };
+        assert!(client.deregister(&cx, gone).await.unwrap().removed);
+    }
+    eventually(|| running.node.stats().instances == 0).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -411,6 +434,8 @@ fn every_method_is_known_by_its_operation() {
         "ClearOverride",
         "Watch",
         "GetService",
+        "GetNode",
+        "EndProtection",
         "ListServices",
     ];
     assert_eq!(methods, expected);
