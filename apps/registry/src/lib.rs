@@ -5,8 +5,9 @@
 //!
 //! It answers the protocols of its predecessors too: bilibili discovery, Eureka and Nacos ([`Node::predecessors`], [`Nacos`]).
 //!
-//! What a node holds is in memory only: after a restart it has a new *epoch*, knows nobody, and everybody registers again
-//! within a heartbeat. Watchers see the new epoch and keep the instances that have not come back yet for a while.
+//! What a node holds is in memory only. After a restart it has a new *epoch*; it learns from the other nodes of its
+//! [`Cluster`] what there is, and if there is none, everybody registers again within a heartbeat. Watchers see the new epoch
+//! and keep the instances that have not come back yet for a while.
 
 mod api;
 mod cluster;
