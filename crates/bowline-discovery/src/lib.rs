@@ -29,6 +29,7 @@
 //! # }).unwrap();
 //! ```
 
+mod address;
 mod announcer;
 mod backoff;
 mod disk;
@@ -44,6 +45,7 @@ mod snapshot;
 mod target;
 mod watcher;
 
+pub use address::{Address, AddressForm, Credentials};
 pub use announcer::{Announce, Announcer, AnnouncerOptions, Hold};
 pub use backoff::Backoff;
 pub use disk::{DiskOptions, DiskSnapshots};

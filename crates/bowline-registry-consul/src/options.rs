@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bowline_core::{Endpoint, Error, Result};
-use percent_encoding::percent_decode_str;
+use bowline_discovery::{Address, AddressForm};
 
 /// Settings of a [`ConsulRegistry`](crate::ConsulRegistry).
 #[derive(Clone)]
@@ -68,6 +68,9 @@ impl fmt::Debug for Options {
 }
 
 const FORM: &str = "use consul://HOST:PORT[?dc=DATACENTER&token=TOKEN&ttl=20s&wait=55s]";
+/// How an address looks.
+const ADDRESS: AddressForm =
+    AddressForm { name: "Consul", schemes: &[("consul", false)], port: 8_500, usage: FORM };
 
 impl Options {
     /// Reads `consul://HOST:PORT?dc=DATACENTER&token=TOKEN&ttl=20s&wait=55s`: the agent's address, which is one, for an agent
@@ -86,37 +89,23 @@ impl Options {
     /// assert_eq!((options.datacenter.as_deref(), options.ttl.as_secs()), (Some("east"), 5));
     /// ```
     pub fn from_url(url: &str) -> Result<(Endpoint, Self)> {
-        let wrong =
-            |why: &str| Error::invalid_argument(format!("the address of Consul is malformed: {why}; {FORM}"));
-        let rest = url.strip_prefix("consul://").ok_or_else(|| wrong("it does not begin with consul://"))?;
-        let (agent, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let agent = agent.trim_end_matches('/');
-        if agent.contains([',', '@', '/']) {
-            return Err(wrong("it takes one agent, without user and path"));
+        let address = Address::read(url, ADDRESS)?;
+        let [agent] = address.servers.as_slice() else { return Err(address.wrong("it takes one agent")) };
+        if address.credentials.is_some() || !address.path.is_empty() {
+            return Err(address.wrong("it takes an agent without user and path"));
         }
-        let has_port = agent.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
-        let port = if has_port { "" } else { ":8500" };
-        let agent =
-            format!("http://{agent}{port}").parse().map_err(|_| wrong("the agent is not HOST:PORT"))?;
         let mut options = Self::default();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let value = percent_decode_str(value).decode_utf8().map_err(|_| wrong("a part is not UTF-8"))?;
-            let time = || {
-                let seconds = value.strip_suffix('s').and_then(|seconds| seconds.parse().ok());
-                let seconds = seconds.map(Duration::from_secs);
-                seconds.ok_or_else(|| wrong(&format!("`{key}` is no whole number of seconds such as 20s")))
-            };
-            match key {
-                "dc" => options.datacenter = Some(value.clone().into_owned()),
-                "token" => options.token = Some(value.clone().into_owned()),
-                "ttl" => options.ttl = time()?,
-                "wait" => options.wait = time()?,
-                _ => return Err(wrong(&format!("`{key}` is unknown"))),
+        for (key, value) in &address.settings {
+            match key.as_str() {
+                "dc" => options.datacenter = Some(value.clone()),
+                "token" => options.token = Some(value.clone()),
+                "ttl" => options.ttl = address.seconds(key, value)?,
+                "wait" => options.wait = address.seconds(key, value)?,
+                _ => return Err(address.unknown(key)),
             }
         }
         options.check()?;
-        Ok((agent, options))
+        Ok((agent.clone(), options))
     }
 
     pub(crate) fn check(&self) -> Result<()> {

@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, Request, Response};
 use crate::api::etcdserverpb as pb;
 use crate::api::mvccpb::KeyValue;
 use crate::keys;
-use crate::options::{Credentials, Options};
+use crate::{Credentials, Options};
 
 /// What a token is sent as.
 const TOKEN: HeaderName = HeaderName::from_static("token");

@@ -30,5 +30,6 @@ mod registry;
 mod source;
 mod view;
 
-pub use options::{Credentials, Options};
+pub use bowline_discovery::Credentials;
+pub use options::Options;
 pub use registry::EtcdRegistry;

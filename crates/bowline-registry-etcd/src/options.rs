@@ -1,10 +1,9 @@
 //! What an adapter is told.
 
-use std::fmt;
 use std::time::Duration;
 
 use bowline_core::{Endpoint, Error, Result};
-use percent_encoding::percent_decode_str;
+use bowline_discovery::{Address, AddressForm, Credentials};
 
 /// Settings of an [`EtcdRegistry`](crate::EtcdRegistry).
 #[derive(Clone, Debug)]
@@ -52,22 +51,10 @@ impl Default for Options {
     }
 }
 
-/// A user of etcd. The password is not shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The user's name.
-    pub user: String,
-    /// The password.
-    pub password: String,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Credentials({}, …)", self.user)
-    }
-}
-
 const FORM: &str = "use etcd://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…][?prefix=/microservices&ttl=15s]";
+/// How an address looks.
+const ADDRESS: AddressForm =
+    AddressForm { name: "etcd", schemes: &[("etcd", false), ("etcds", true)], port: 2_379, usage: FORM };
 
 impl Options {
     /// Reads `etcd://USER:PASSWORD@HOST:PORT,HOST:PORT?prefix=/microservices&ttl=15s`; user, password and what follows the
@@ -85,51 +72,20 @@ impl Options {
     /// assert_eq!((options.prefix.as_str(), options.ttl.as_secs()), ("/microservices", 5));
     /// ```
     pub fn from_url(url: &str) -> Result<(Vec<Endpoint>, Self)> {
-        let wrong =
-            |why: &str| Error::invalid_argument(format!("the address of etcd is malformed: {why}; {FORM}"));
-        let (scheme, rest) = match url.split_once("://") {
-            Some(("etcd", rest)) => ("http", rest),
-            Some(("etcds", rest)) => ("https", rest),
-            _ => return Err(wrong("it does not begin with etcd:// or etcds://")),
-        };
-        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let mut options = Self::default();
-        let decode = |text: &str| {
-            let decoded = percent_decode_str(text).decode_utf8().map(|text| text.into_owned());
-            decoded.map_err(|_| wrong("a part is not UTF-8"))
-        };
-        let members = match rest.rsplit_once('@') {
-            None => rest,
-            Some((credentials, members)) => {
-                let (user, password) =
-                    credentials.split_once(':').ok_or_else(|| wrong("there is a user and no password"))?;
-                options.credentials = Some(Credentials { user: decode(user)?, password: decode(password)? });
-                members
-            }
-        };
-        let member = |text: &str| {
-            let has_port = text.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
-            let port = if has_port { "" } else { ":2379" };
-            let member: Result<Endpoint> = format!("{scheme}://{text}{port}").parse();
-            member.map_err(|e| wrong(e.message()).with_source(e))
-        };
-        let members = members.trim_end_matches('/').split(',').map(member).collect::<Result<_>>()?;
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let value = decode(value)?;
-            match key {
-                "prefix" => options.prefix = value,
-                "ttl" => {
-                    let seconds = value.strip_suffix('s').and_then(|seconds| seconds.parse().ok());
-                    let seconds =
-                        seconds.ok_or_else(|| wrong("`ttl` is no whole number of seconds such as 15s"))?;
-                    options.ttl = Duration::from_secs(seconds);
-                }
-                _ => return Err(wrong(&format!("`{key}` is unknown"))),
+        let address = Address::read(url, ADDRESS)?;
+        if !address.path.is_empty() {
+            return Err(address.wrong("it has a path"));
+        }
+        let mut options = Self { credentials: address.credentials.clone(), ..Self::default() };
+        for (key, value) in &address.settings {
+            match key.as_str() {
+                "prefix" => options.prefix.clone_from(value),
+                "ttl" => options.ttl = address.seconds(key, value)?,
+                _ => return Err(address.unknown(key)),
             }
         }
         options.check()?;
-        Ok((members, options))
+        Ok((address.servers, options))
     }
 
     pub(crate) fn check(&self) -> Result<()> {

@@ -27,5 +27,6 @@ mod poller;
 mod registry;
 mod source;
 
-pub use options::{Credentials, Options};
+pub use bowline_discovery::Credentials;
+pub use options::Options;
 pub use registry::EurekaRegistry;

@@ -1,10 +1,9 @@
 //! What an adapter is told.
 
-use std::fmt;
 use std::time::Duration;
 
 use bowline_core::{Endpoint, Error, Result};
-use percent_encoding::percent_decode_str;
+use bowline_discovery::{Address, AddressForm, Credentials};
 
 /// Settings of an [`EurekaRegistry`](crate::EurekaRegistry).
 #[derive(Clone, Debug)]
@@ -54,22 +53,10 @@ impl Default for Options {
     }
 }
 
-/// A user. The password is not shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The user's name.
-    pub user: String,
-    /// The password.
-    pub password: String,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Credentials({}, …)", self.user)
-    }
-}
-
 const FORM: &str = "use eureka://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…][/eureka][?ttl=90s&fetch=30s]";
+/// How an address looks.
+const ADDRESS: AddressForm =
+    AddressForm { name: "Eureka", schemes: &[("eureka", false)], port: 8_761, usage: FORM };
 
 impl Options {
     /// Reads `eureka://USER:PASSWORD@HOST:PORT,HOST:PORT/eureka?ttl=90s&fetch=30s`; user, password, path and what follows the
@@ -87,51 +74,20 @@ impl Options {
     /// assert_eq!((options.path.as_str(), options.fetch.as_secs()), ("/eureka/v2", 5));
     /// ```
     pub fn from_url(url: &str) -> Result<(Vec<Endpoint>, Self)> {
-        let wrong =
-            |why: &str| Error::invalid_argument(format!("the address of Eureka is malformed: {why}; {FORM}"));
-        let rest = url.strip_prefix("eureka://").ok_or_else(|| wrong("it does not begin with eureka://"))?;
-        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let mut options = Self::default();
-        let decode = |text: &str| {
-            let decoded = percent_decode_str(text).decode_utf8().map(|text| text.into_owned());
-            decoded.map_err(|_| wrong("a part is not UTF-8"))
-        };
-        let rest = match rest.rsplit_once('@') {
-            None => rest,
-            Some((credentials, rest)) => {
-                let (user, password) =
-                    credentials.split_once(':').ok_or_else(|| wrong("there is a user and no password"))?;
-                options.credentials = Some(Credentials { user: decode(user)?, password: decode(password)? });
-                rest
-            }
-        };
-        let (servers, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let path = path.trim_end_matches('/');
-        if !path.is_empty() {
-            options.path = format!("/{path}");
+        let address = Address::read(url, ADDRESS)?;
+        let mut options = Self { credentials: address.credentials.clone(), ..Self::default() };
+        if !address.path.is_empty() {
+            options.path = format!("/{}", address.path);
         }
-        let server = |text: &str| {
-            let has_port = text.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
-            let port = if has_port { "" } else { ":8761" };
-            let server: Result<Endpoint> = format!("http://{text}{port}").parse();
-            server.map_err(|_| wrong("a server is not HOST:PORT"))
-        };
-        let servers = servers.split(',').map(server).collect::<Result<_>>()?;
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let time = || {
-                let seconds = value.strip_suffix('s').and_then(|seconds| seconds.parse().ok());
-                let seconds = seconds.map(Duration::from_secs);
-                seconds.ok_or_else(|| wrong(&format!("`{key}` is no whole number of seconds such as 30s")))
-            };
-            match key {
-                "ttl" => options.ttl = time()?,
-                "fetch" => options.fetch = time()?,
-                _ => return Err(wrong(&format!("`{key}` is unknown"))),
+        for (key, value) in &address.settings {
+            match key.as_str() {
+                "ttl" => options.ttl = address.seconds(key, value)?,
+                "fetch" => options.fetch = address.seconds(key, value)?,
+                _ => return Err(address.unknown(key)),
             }
         }
         options.check()?;
-        Ok((servers, options))
+        Ok((address.servers, options))
     }
 
     pub(crate) fn check(&self) -> Result<()> {

@@ -41,5 +41,6 @@ mod session;
 mod source;
 mod view;
 
-pub use options::{Credentials, Options};
+pub use bowline_discovery::Credentials;
+pub use options::Options;
 pub use registry::NacosRegistry;

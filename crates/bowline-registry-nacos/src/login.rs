@@ -10,7 +10,7 @@ use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, StatusCode};
 use serde::Deserialize;
 
-use crate::options::Credentials;
+use crate::Credentials;
 
 /// Where to log in: Nacos 3, then those before it, as Nacos' own clients do.
 const PATHS: [&str; 2] = ["/nacos/v3/auth/user/login", "/nacos/v1/auth/users/login"];

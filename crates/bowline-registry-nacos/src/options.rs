@@ -1,10 +1,9 @@
 //! What an adapter is told.
 
-use std::fmt;
 use std::time::Duration;
 
 use bowline_core::{Endpoint, Error, Result};
-use percent_encoding::percent_decode_str;
+use bowline_discovery::{Address, AddressForm, Credentials};
 
 use crate::names::DEFAULT_GROUP;
 
@@ -60,23 +59,11 @@ impl Default for Options {
     }
 }
 
-/// A user of Nacos. The password is not shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The user's name.
-    pub user: String,
-    /// The password.
-    pub password: String,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Credentials({}, …)", self.user)
-    }
-}
-
 const FORM: &str =
     "use nacos://HOST[:PORT][,HOST[:PORT]…][?namespace=ID&group=GROUP&username=USER&password=PASSWORD]";
+/// How an address looks.
+const ADDRESS: AddressForm =
+    AddressForm { name: "Nacos", schemes: &[("nacos", false)], port: 8_848, usage: FORM };
 
 impl Options {
     /// Reads `nacos://HOST:PORT,HOST:PORT?namespace=ID&group=GROUP&username=USER&password=PASSWORD`; what follows the question
@@ -94,37 +81,27 @@ impl Options {
     /// assert_eq!((options.group.as_str(), options.offset), ("G", 1000));
     /// ```
     pub fn from_url(url: &str) -> Result<(Vec<Endpoint>, Self)> {
-        let wrong =
-            |why: &str| Error::invalid_argument(format!("the address of Nacos is malformed: {why}; {FORM}"));
-        let rest = url.strip_prefix("nacos://").ok_or_else(|| wrong("it does not begin with nacos://"))?;
-        let (hosts, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let server = |text: &str| {
-            let has_port = text.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
-            let port = if has_port { "" } else { ":8848" };
-            let server: Result<Endpoint> = format!("http://{text}{port}").parse();
-            server.map_err(|e| wrong(e.message()).with_source(e))
-        };
-        let servers = hosts.trim_end_matches('/').split(',').map(server).collect::<Result<_>>()?;
+        let address = Address::read(url, ADDRESS)?;
+        if address.credentials.is_some() || !address.path.is_empty() {
+            return Err(address.wrong("it takes servers without user and path"));
+        }
         let (mut options, mut user, mut password) = (Self::default(), None, None);
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let value = percent_decode_str(value).decode_utf8();
-            let value = value.map_err(|_| wrong(&format!("`{key}` is not UTF-8")))?.into_owned();
-            match key {
-                "namespace" => options.namespace = value,
-                "group" => options.group = value,
-                "username" => user = Some(value),
-                "password" => password = Some(value),
-                _ => return Err(wrong(&format!("`{key}` is unknown"))),
+        for (key, value) in &address.settings {
+            match key.as_str() {
+                "namespace" => options.namespace.clone_from(value),
+                "group" => options.group.clone_from(value),
+                "username" => user = Some(value.clone()),
+                "password" => password = Some(value.clone()),
+                _ => return Err(address.unknown(key)),
             }
         }
         options.credentials = match (user, password) {
             (Some(user), Some(password)) => Some(Credentials { user, password }),
             (None, None) => None,
-            _ => return Err(wrong("there is one of `username` and `password` without the other")),
+            _ => return Err(address.wrong("there is one of `username` and `password` without the other")),
         };
         options.check()?;
-        Ok((servers, options))
+        Ok((address.servers, options))
     }
 
     pub(crate) fn check(&self) -> Result<()> {

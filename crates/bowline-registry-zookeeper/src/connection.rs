@@ -9,9 +9,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::Credentials;
 use crate::jute::{Writer, malformed};
 use crate::link::{Call, Link};
-use crate::options::Credentials;
 use crate::wire::{self, Event, Reply, Ticket, code, op, xid};
 
 /// The largest message that is taken: a list of some ten thousand names. The server's own bound for data is 1 MiB.

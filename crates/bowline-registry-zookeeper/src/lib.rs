@@ -34,5 +34,6 @@ mod session;
 mod source;
 mod wire;
 
-pub use options::{Credentials, Options};
+pub use bowline_discovery::Credentials;
+pub use options::Options;
 pub use registry::ZookeeperRegistry;

@@ -1,9 +1,9 @@
 //! What an adapter is told.
 
-use std::fmt;
 use std::time::Duration;
 
 use bowline_core::{Endpoint, Error, Result};
+use bowline_discovery::{Address, AddressForm, Credentials};
 use percent_encoding::percent_decode_str;
 
 /// Settings of a [`ZookeeperRegistry`](crate::ZookeeperRegistry).
@@ -49,22 +49,10 @@ impl Default for Options {
     }
 }
 
-/// A user, as ZooKeeper's scheme `digest` has it. The password is not shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The user's name.
-    pub user: String,
-    /// The password.
-    pub password: String,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Credentials({}, …)", self.user)
-    }
-}
-
 const FORM: &str = "use zookeeper://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…][/PREFIX][?ttl=15s]";
+/// How an address looks.
+const ADDRESS: AddressForm =
+    AddressForm { name: "ZooKeeper", schemes: &[("zookeeper", false)], port: 2_181, usage: FORM };
 
 impl Options {
     /// Reads `zookeeper://USER:PASSWORD@HOST:PORT,HOST:PORT/microservices?ttl=15s`; user, password, path and what follows the
@@ -82,48 +70,20 @@ impl Options {
     /// assert_eq!((options.prefix.as_str(), options.ttl.as_secs()), ("/shop", 5));
     /// ```
     pub fn from_url(url: &str) -> Result<(Vec<Endpoint>, Self)> {
-        let wrong = |why: &str| {
-            Error::invalid_argument(format!("the address of ZooKeeper is malformed: {why}; {FORM}"))
-        };
-        let rest = url.strip_prefix("zookeeper://");
-        let rest = rest.ok_or_else(|| wrong("it does not begin with zookeeper://"))?;
-        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let mut options = Self::default();
-        let decode = |text: &str| {
-            let decoded = percent_decode_str(text).decode_utf8().map(|text| text.into_owned());
-            decoded.map_err(|_| wrong("a part is not UTF-8"))
-        };
-        let rest = match rest.rsplit_once('@') {
-            None => rest,
-            Some((credentials, rest)) => {
-                let (user, password) =
-                    credentials.split_once(':').ok_or_else(|| wrong("there is a user and no password"))?;
-                options.credentials = Some(Credentials { user: decode(user)?, password: decode(password)? });
-                rest
-            }
-        };
-        let (servers, path) = rest.split_once('/').unwrap_or((rest, ""));
-        if !path.is_empty() {
-            options.prefix = decode(&format!("/{}", path.trim_end_matches('/')))?;
+        let address = Address::read(url, ADDRESS)?;
+        let mut options = Self { credentials: address.credentials.clone(), ..Self::default() };
+        if !address.path.is_empty() {
+            let path = percent_decode_str(&address.path).decode_utf8();
+            options.prefix = format!("/{}", path.map_err(|_| address.wrong("the path is not UTF-8"))?);
         }
-        let server = |text: &str| {
-            let has_port = text.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
-            let port = if has_port { "" } else { ":2181" };
-            let server: Result<Endpoint> = format!("http://{text}{port}").parse();
-            server.map_err(|_| wrong("a server is not HOST:PORT"))
-        };
-        let servers = servers.split(',').map(server).collect::<Result<_>>()?;
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if key != "ttl" {
-                return Err(wrong(&format!("`{key}` is unknown")));
+        for (key, value) in &address.settings {
+            match key.as_str() {
+                "ttl" => options.ttl = address.seconds(key, value)?,
+                _ => return Err(address.unknown(key)),
             }
-            let seconds = value.strip_suffix('s').and_then(|seconds| seconds.parse().ok());
-            let seconds = seconds.ok_or_else(|| wrong("`ttl` is no whole number of seconds such as 15s"))?;
-            options.ttl = Duration::from_secs(seconds);
         }
         options.check()?;
-        Ok((servers, options))
+        Ok((address.servers, options))
     }
 
     pub(crate) fn check(&self) -> Result<()> {
