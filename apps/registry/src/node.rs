@@ -58,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) links: OnceLock<Weak<Links>>,
     /// Whether it has what there is to have.
     pub(crate) serving: watch::Sender<bool>,
+    /// Another node said something.
+    pub(crate) heard: Notify,
     /// Whether this node, of all, takes out what lost nodes leave behind.
     pub(crate) sweeps: AtomicBool,
     pace: Mutex<Pace>,
@@ -132,6 +134,7 @@ impl Node {
             peers: Mutex::new(Peers::new()),
             links: OnceLock::new(),
             serving: watch::Sender::new(named.is_none()),
+            heard: Notify::new(),
             epoch,
             fanout: Arc::new(Fanout::new(config.limits.watchers)),
             started: clock.now(),

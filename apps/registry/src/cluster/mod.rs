@@ -31,6 +31,9 @@ use link::Inbound;
 /// How often a node looks who is there.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+/// How long a node that goes waits for the others to take in what it said last.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// How a node is one of several.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -243,12 +246,7 @@ impl Server for Cluster {
     fn drain<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<()>> {
         // What was said last is on its way within moments; the streams themselves never end.
         Box::pin(async move {
-            let said = async {
-                while !self.links.shared.with_peers(|peers, _, _| peers.is_idle()) {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-            };
-            let _ = tokio::time::timeout(Duration::from_secs(1), said).await;
+            let _ = tokio::time::timeout(LAST_WORDS, self.links.shared.said()).await;
             Server::abort(self);
             Ok(())
         })
@@ -263,6 +261,13 @@ impl Server for Cluster {
         self.links.tasks.abort();
         self.server.abort();
         self.ended.send_replace(true);
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // They hold each other: nothing else ends them.
+        Server::abort(self);
     }
 }
 

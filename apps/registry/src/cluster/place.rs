@@ -12,9 +12,6 @@ use crate::peers::api::SyncMessage;
 use crate::peers::{Member, Peers, StreamId, Tended};
 use crate::store::Store;
 
-/// How often a node that waits for others looks whether they have told.
-const SYNC_LOOK: Duration = Duration::from_millis(20);
-
 impl Shared {
     pub(crate) fn peers(&self) -> MutexGuard<'_, Peers> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
@@ -53,6 +50,7 @@ impl Shared {
         if let Some(links) = self.links.get().and_then(Weak::upgrade) {
             links.wake();
         }
+        self.heard.notify_waiters();
         heard
     }
 
@@ -68,8 +66,22 @@ impl Shared {
 
     /// Waits until another node has told what there is.
     pub(crate) async fn synced(&self) {
-        while !self.peers().is_synced() {
-            tokio::time::sleep(SYNC_LOOK).await;
+        self.until(Peers::is_synced).await;
+    }
+
+    /// Waits until everything is said, and all have taken it in.
+    pub(crate) async fn said(&self) {
+        self.until(Peers::is_idle).await;
+    }
+
+    /// Waits until something is so that comes with what other nodes say.
+    async fn until(&self, what: impl Fn(&Peers) -> bool) {
+        loop {
+            let heard = self.heard.notified();
+            if what(&self.peers()) {
+                return;
+            }
+            heard.await;
         }
     }
 

@@ -126,11 +126,6 @@ impl Peers {
         self.streams.values().map(|s| s.node)
     }
 
-    /// The streams.
-    pub fn streams(&self) -> impl Iterator<Item = StreamId> {
-        self.streams.keys().copied()
-    }
-
     /// This node serves clients from now on.
     pub fn set_ready(&mut self) {
         self.ready = true;
@@ -141,7 +136,7 @@ impl Peers {
         self.synced
     }
 
-    /// Whether nothing is waiting to be said.
+    /// Whether nothing waits to be said or to be acknowledged.
     pub fn is_idle(&self) -> bool {
         self.streams.values().all(|s| s.session.is_idle())
     }

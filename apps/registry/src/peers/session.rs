@@ -119,13 +119,10 @@ impl Session {
         self.synced
     }
 
-    /// Whether nothing waits to be said or to be acknowledged, and no comparison goes on.
+    /// Whether nothing waits to be said or to be acknowledged.
     pub(super) fn is_idle(&self) -> bool {
-        let quiet = self.order.is_empty()
-            && self.left.is_empty()
-            && self.sent == self.acknowledged
-            && self.replies.is_empty();
-        quiet && matches!(self.round, Round::Next(_))
+        let said = self.order.is_empty() && self.left.is_empty() && self.replies.is_empty();
+        said && self.sent == self.acknowledged
     }
 
     /// When [`Session::poll`] may have something though nothing happened; `None` for never.
