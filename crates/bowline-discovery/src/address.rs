@@ -58,6 +58,16 @@ pub struct Address {
     pub settings: Vec<(String, String)>,
 }
 
+/// Without what may be a secret.
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<_> = self.settings.iter().map(|(key, _)| key).collect();
+        let mut shown = f.debug_struct("Address");
+        shown.field("credentials", &self.credentials).field("servers", &self.servers);
+        shown.field("path", &self.path).field("settings", &keys).finish_non_exhaustive()
+    }
+}
+
 impl Address {
     /// Reads an address.
     ///
