@@ -33,6 +33,9 @@ pub struct Config {
     /// The same in a storm of changes, 2 000 and more in a second; in between it grows with them. 500 ms.
     #[serde(with = "bowline_config::duration")]
     pub coalesce_in_storm: Duration,
+    /// How long a watcher may take for a whole list while others wait for theirs. 10 s.
+    #[serde(with = "bowline_config::duration")]
+    pub snapshot_patience: Duration,
     /// The longest wait of a long poll. 60 s.
     #[serde(with = "bowline_config::duration")]
     pub max_wait: Duration,
@@ -69,6 +72,7 @@ impl Default for Config {
             heartbeat: Duration::from_secs(10),
             coalesce: Duration::from_millis(50),
             coalesce_in_storm: Duration::from_millis(500),
+            snapshot_patience: Duration::from_secs(10),
             max_wait: Duration::from_secs(60),
             settle: Duration::from_secs(30),
             forget_after: Duration::from_secs(600),
@@ -102,6 +106,8 @@ pub struct Limits {
     pub watchers: usize,
     /// Services that one stream follows. 1 000.
     pub services_per_watch: usize,
+    /// Bytes of whole lists on their way to watchers at a time; one list may be larger. 128 MiB.
+    pub snapshot_bytes: usize,
     /// Leases that one message renews. 10 000.
     pub leases_per_renewal: usize,
     /// Changes of a service that are kept, so that who comes back later gets those and not the whole list. 1 024.
@@ -121,6 +127,7 @@ impl Default for Limits {
             endpoints: 16,
             watchers: 20_000,
             services_per_watch: 1_000,
+            snapshot_bytes: 128 * 1024 * 1024,
             leases_per_renewal: 10_000,
             changes_kept: 1_024,
             overrides: 20_000,
@@ -168,6 +175,7 @@ impl Config {
             ("endpoints", limits.endpoints),
             ("watchers", limits.watchers),
             ("services_per_watch", limits.services_per_watch),
+            ("snapshot_bytes", limits.snapshot_bytes),
             ("leases_per_renewal", limits.leases_per_renewal),
         ] {
             if limit == 0 {

@@ -15,11 +15,10 @@ use tokio::sync::{Notify, watch};
 use crate::Config;
 use crate::api::Api;
 use crate::cluster::Links;
-use crate::fanout::Fanout;
-use crate::pace::Pace;
 use crate::peers::{Member, Peers, node_number};
 use crate::predecessors::Predecessors;
 use crate::store::{Counts, List, News, Owner, ServiceKey, Store};
+use crate::watch::{Admission, Fanout, Pace};
 
 /// How many leases run out at a time before others get to the store again.
 const BATCH: usize = 1_000;
@@ -48,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) epoch: u64,
     pub(crate) fanout: Arc<Fanout>,
+    pub(crate) admission: Arc<Admission>,
     clock: Arc<dyn Clock>,
     started: Instant,
     started_at: SystemTime,
@@ -137,6 +137,7 @@ impl Node {
             heard: Notify::new(),
             epoch,
             fanout: Arc::new(Fanout::new(config.limits.watchers)),
+            admission: Arc::new(Admission::new(config.limits.snapshot_bytes, config.snapshot_patience)),
             started: clock.now(),
             pace: Mutex::new(Pace::new(config.coalesce, config.coalesce_in_storm, clock.now())),
             started_at: clock.wall(),

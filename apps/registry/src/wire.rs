@@ -56,36 +56,32 @@ pub(crate) fn changes(sent: wire::Override) -> Result<Override> {
     })
 }
 
-fn removals<'a>(removed: impl IntoIterator<Item = &'a (Arc<str>, RemovalReason)>) -> Vec<Removal> {
+/// Who went, as it is sent.
+pub(crate) fn removals<'a>(removed: impl IntoIterator<Item = &'a (Arc<str>, RemovalReason)>) -> Vec<Removal> {
     removed
         .into_iter()
         .map(|(id, reason)| Removal { id: id.to_string(), reason: (*reason).into(), ..Default::default() })
         .collect()
 }
 
-/// A whole list on its way to a watcher, part by part: only one part is in memory at a time.
-pub(crate) struct Parts {
-    list: Arc<List>,
+/// A whole list in parts.
+pub(crate) struct Parts<'a> {
+    list: &'a List,
     next: usize,
     first: bool,
-    with_removed: bool,
 }
 
-impl Parts {
-    /// `with_removed` tells the watcher also who went of late.
-    pub(crate) fn new(list: Arc<List>, with_removed: bool) -> Self {
-        Self { list, next: 0, first: true, with_removed }
+impl<'a> Parts<'a> {
+    pub(crate) fn new(list: &'a List) -> Self {
+        Self { list, next: 0, first: true }
     }
 
-    /// The next part; `None` once all are sent. There is at least one.
+    /// The next part; `None` after the last one. There is at least one.
     pub(crate) fn next(&mut self) -> Option<SnapshotPart> {
         if !self.first && self.next >= self.list.records.len() {
             return None;
         }
         let mut part = SnapshotPart { first: self.first, ..Default::default() };
-        if self.first && self.with_removed {
-            part.removed = removals(&self.list.removed);
-        }
         let mut bytes = 0;
         while bytes < PART_BYTES
             && let Some(record) = self.list.records.get(self.next)
@@ -96,11 +92,6 @@ impl Parts {
         }
         self.first = false;
         Some(part)
-    }
-
-    /// The list.
-    pub(crate) fn list(&self) -> &List {
-        &self.list
     }
 }
 
@@ -142,6 +133,11 @@ pub(crate) fn delta(service: &str, epoch: u64, changes: &Changes) -> Option<Watc
 /// SYNCED.
 pub(crate) fn synced(settling: bool) -> Event {
     Event::Synced(Box::new(Synced { settling, ..Default::default() }))
+}
+
+/// SYNCED of all there is under the prefixes.
+pub(crate) fn all_synced(epoch: u64, settling: bool) -> WatchResponse {
+    WatchResponse { epoch, event: Some(synced(settling)), ..Default::default() }
 }
 
 /// A sign of life.

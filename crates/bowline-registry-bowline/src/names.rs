@@ -28,6 +28,11 @@ pub fn is_service(text: &str) -> bool {
     is_id(text) && !text.bytes().any(|b| matches!(b, b':' | b'@'))
 }
 
+/// Whether a service's name may begin like this.
+pub fn is_prefix(text: &str) -> bool {
+    text.is_empty() || is_service(text)
+}
+
 /// Whether this is an instance's id: as a service's name, and `:` and `@` too, because ids may be addresses.
 pub fn is_id(text: &str) -> bool {
     let valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'@');

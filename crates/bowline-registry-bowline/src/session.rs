@@ -41,7 +41,8 @@ impl Session {
             let (number, _) = inner.nodes.current();
             let Err(error) = self.stream().await else { continue };
             inner.nodes.failed(number);
-            let delay = self.backoff.next(&inner.rng);
+            let asked = error.retry_after().unwrap_or_default().min(inner.options.backoff_max);
+            let delay = self.backoff.next(&inner.rng).max(asked);
             tracing::debug!(%error, ?delay, "watching failed; trying again");
             let error = error.context("watching the registry");
             self.take_over();

@@ -14,6 +14,7 @@ mod caller;
 #[doc(hidden)]
 pub mod codegen;
 pub mod dynamic;
+mod encoded;
 mod envelope;
 mod handler;
 pub mod headers;
@@ -39,6 +40,7 @@ pub mod proto {
 pub use body::{Body, End};
 pub use budget::Budget;
 pub use caller::{BoxFuture, Caller, Transport};
+pub use encoded::Encoded;
 pub use handler::Message;
 pub use health::{Health, ServingStatus};
 pub use method::{HttpRule, MethodDef};

@@ -5,8 +5,11 @@ use std::pin::Pin;
 use std::task::{Context as Task, Poll};
 
 use bowline_core::{Error, Result};
+use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::StreamExt;
+
+use crate::encoded::Encoded;
 
 /// Messages one after the other, from either side of a call. An error is the last item.
 ///
@@ -20,12 +23,51 @@ use futures_util::StreamExt;
 /// assert_eq!(numbers.message().await.unwrap(), None);
 /// # });
 /// ```
-pub struct Streaming<T>(Option<Pin<Box<dyn Stream<Item = Result<T>> + Send>>>);
+pub struct Streaming<T>(Option<Pin<Box<dyn Stream<Item = Result<Sent<T>>> + Send>>>);
+
+/// A message on its way, in the form it was given.
+pub(crate) enum Sent<T> {
+    Message(T),
+    /// With what reads it, for who needs the message after all.
+    Encoded(Bytes, fn(&[u8]) -> Result<T>),
+}
+
+impl<T> Sent<T> {
+    /// The message.
+    pub(crate) fn message(self) -> Result<T> {
+        match self {
+            Self::Message(message) => Ok(message),
+            Self::Encoded(bytes, read) => read(&bytes),
+        }
+    }
+}
 
 impl<T> Streaming<T> {
     /// From any stream of results.
     pub fn new(stream: impl Stream<Item = Result<T>> + Send + 'static) -> Self {
-        Self(Some(Box::pin(stream)))
+        Self(Some(Box::pin(stream.map(|item| item.map(Sent::Message)))))
+    }
+
+    /// From messages that are encoded already, each perhaps for many streams.
+    pub fn encoded(stream: impl Stream<Item = Result<Encoded<T>>> + Send + 'static) -> Self
+    where
+        T: crate::Message,
+    {
+        Self(Some(Box::pin(stream.map(|item| item.map(Encoded::sent)))))
+    }
+
+    /// What is sent, in the form it was given.
+    pub(crate) fn sent(mut self) -> impl Stream<Item = Result<Sent<T>>> + Send + Unpin {
+        futures_util::stream::poll_fn(move |task| self.poll_sent(task))
+    }
+
+    fn poll_sent(&mut self, task: &mut Task<'_>) -> Poll<Option<Result<Sent<T>>>> {
+        let Some(inner) = &mut self.0 else { return Poll::Ready(None) };
+        let item = std::task::ready!(inner.as_mut().poll_next(task));
+        if !matches!(item, Some(Ok(_))) {
+            self.0 = None;
+        }
+        Poll::Ready(item)
     }
 
     /// From messages that are all there.
@@ -73,12 +115,7 @@ impl<T> Stream for Streaming<T> {
     type Item = Result<T>;
 
     fn poll_next(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<Result<T>>> {
-        let Some(inner) = &mut self.0 else { return Poll::Ready(None) };
-        let item = std::task::ready!(inner.as_mut().poll_next(task));
-        if !matches!(item, Some(Ok(_))) {
-            self.0 = None;
-        }
-        Poll::Ready(item)
+        self.poll_sent(task).map(|item| item.map(|sent| sent.and_then(Sent::message)))
     }
 }
 

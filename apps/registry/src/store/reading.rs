@@ -34,6 +34,11 @@ impl Store {
         }
     }
 
+    /// A service's revision; 0 for a service nobody has heard of.
+    pub(crate) fn revision(&self, key: &ServiceKey) -> u64 {
+        self.services.get(key).map(|service| service.revision()).unwrap_or_default()
+    }
+
     /// A service's revision, and its instances with their leases, by id. 0 and none for a service nobody has heard of.
     pub fn registered(&self, key: &ServiceKey) -> (u64, Vec<Registered>) {
         let Some(service) = self.services.get(key) else { return (0, Vec::new()) };

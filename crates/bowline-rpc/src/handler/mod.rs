@@ -15,10 +15,10 @@ use bowline_core::task::contain;
 use bowline_core::{Context, Error, Result, current};
 use bytes::Bytes;
 use connectrpc::{ConnectError, RequestContext};
+use futures_util::TryStreamExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::Streaming;
 use crate::rest::{Encoding, RestInput, RestReply};
 use crate::scope::{Outcome, Scope};
 use crate::wire;
@@ -104,13 +104,13 @@ impl Call {
 pub(crate) fn outgoing<T, U: Send + 'static>(
     cx: Context,
     outcome: Outcome,
-    messages: Streaming<T>,
+    messages: impl futures_core::Stream<Item = Result<T>> + Send + Unpin + 'static,
     encode: impl FnMut(T) -> Result<U> + Send + 'static,
 ) -> impl futures_core::Stream<Item = Result<U>> + Send + 'static
 where
     T: Send + 'static,
 {
-    struct State<T, E>(Context, Outcome, Streaming<T>, E, bool);
+    struct State<S, E>(Context, Outcome, S, E, bool);
     let state = State(cx, outcome, messages, encode, false);
     futures_util::stream::unfold(state, |mut state| async move {
         let State(cx, outcome, messages, encode, ended) = &mut state;
@@ -118,7 +118,7 @@ where
             return None;
         }
         // As before the first message: a panic is this call's error, and what is logged has its ids.
-        let next = current::scoped(cx.clone(), contain(cx.run(messages.message())));
+        let next = current::scoped(cx.clone(), contain(cx.run(messages.try_next())));
         let next = next.await.flatten().flatten();
         let item = match next {
             Ok(Some(message)) => encode(message),

@@ -14,6 +14,7 @@ use futures_util::{FutureExt, StreamExt};
 use super::{BidiStreaming, Call, ClientStreaming, Handler, Message, ServerStreaming, Unary, outgoing};
 use crate::protocol::grpc_error;
 use crate::scope::Scope;
+use crate::streaming::Sent;
 use crate::wire;
 use crate::{Body, Streaming};
 
@@ -144,8 +145,9 @@ fn reply<Res: Message>(
 ) -> Response<connectrpc::EncodedStream> {
     let Call { cx, outcome } = call;
     let (err_cx, err_outcome) = (cx.clone(), outcome.clone());
-    let items = outgoing(cx, outcome, messages, move |message: Res| {
-        encode(&message, format).map(|response| response.body)
+    let items = outgoing(cx, outcome, messages.sent(), move |sent| match (sent, format) {
+        (Sent::Encoded(bytes, _), CodecFormat::Proto) => Ok(bytes.into()),
+        (sent, format) => encode(&sent.message()?, format).map(|response| response.body),
     });
     Response::new(
         items.map(move |item| item.map_err(|error: Error| Call::fail(&err_cx, &err_outcome, error))).boxed(),

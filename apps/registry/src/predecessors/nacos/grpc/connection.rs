@@ -11,9 +11,9 @@ use tokio::sync::Notify;
 use super::super::names::Name;
 use super::super::registry::Registration;
 use super::NacosConfig;
-use crate::fanout::Watching;
 use crate::node::Shared;
 use crate::store::ServiceKey;
+use crate::watch::Watching;
 
 /// All connections that are set up.
 pub(super) struct Hub {

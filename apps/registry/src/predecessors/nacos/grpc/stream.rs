@@ -14,8 +14,8 @@ use bowline_rpc::Streaming;
 use super::super::names::Name;
 use super::super::registry::{self, Wanted};
 use super::connection::{Hub, Place, Published, Subject};
-use crate::fanout::Watching;
 use crate::store::ServiceKey;
+use crate::watch::Watching;
 
 /// How many pushes may wait for their answers; further ones wait for those.
 const UNANSWERED: usize = 64;
@@ -210,7 +210,8 @@ impl Stream {
         let watched = self.watching.as_ref().map(|watching| watching.services()).unwrap_or_default();
         let mut subjects: Vec<Subject> = Vec::new();
         for key in watched {
-            subjects.extend(self.place.connection.subscriptions(key).into_iter().map(|(subject, _)| subject));
+            subjects
+                .extend(self.place.connection.subscriptions(&key).into_iter().map(|(subject, _)| subject));
         }
         // What is subscribed to anew is told anew.
         self.told.retain(|subject, _| subjects.contains(subject));
@@ -226,11 +227,11 @@ impl Stream {
             return Ok(false);
         }
         let Some(watching) = self.watching.clone() else { return Ok(false) };
-        let Some(key) = watching.take().and_then(|service| watching.services().get(service)) else {
+        let Some((_, key)) = watching.take() else {
             return Ok(false);
         };
-        for (subject, name) in self.place.connection.subscriptions(key) {
-            self.tell(key, subject, &name)?;
+        for (subject, name) in self.place.connection.subscriptions(&key) {
+            self.tell(&key, subject, &name)?;
         }
         Ok(true)
     }

@@ -1,0 +1,311 @@
+//! Who waits for which service.
+//!
+//! A change does not carry anything to a watcher; it only marks the service as having news for it. The watcher looks into
+//! the store when it is ready to send, and takes what it finds then: so a slow watcher holds nothing but a mark per service,
+//! and however many changes it missed, it gets one message, or the whole list.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bowline_core::Result;
+use bowline_registry_bowline::api::bowline::registry::v1::registry_error;
+use tokio::sync::Notify;
+
+use super::prepared::Prepared;
+use crate::store::ServiceKey;
+
+/// When a refused watcher may try again.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// All watchers, by service.
+#[derive(Debug)]
+pub(crate) struct Fanout {
+    state: Mutex<State>,
+    limit: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    watched: HashMap<ServiceKey, Watched>,
+    /// Who takes up services as they appear, by watcher.
+    following: HashMap<u64, (Following, Arc<Marks>)>,
+    watchers: usize,
+    next: u64,
+}
+
+/// A service that somebody watches.
+#[derive(Debug, Default)]
+struct Watched {
+    /// By watcher: which of the watcher's services it is.
+    watchers: HashMap<u64, (usize, Arc<Marks>)>,
+    prepared: Arc<Prepared>,
+}
+
+/// Services that a watcher takes up as they appear: those of a namespace and environment with one of these prefixes.
+#[derive(Clone, Debug)]
+pub(crate) struct Following {
+    pub(crate) namespace: String,
+    pub(crate) env: String,
+    pub(crate) prefixes: Vec<String>,
+    /// How many services the watcher has at most.
+    pub(crate) most: usize,
+}
+
+impl Following {
+    /// Whether it takes a service up.
+    pub(crate) fn takes(&self, key: &ServiceKey) -> bool {
+        key.namespace() == self.namespace
+            && key.env() == self.env
+            && self.prefixes.iter().any(|prefix| key.service().starts_with(prefix))
+    }
+}
+
+/// The services of one watcher, and which have news: each at most once, in the order in which they got them.
+#[derive(Debug, Default)]
+struct Marks {
+    marked: Mutex<Marked>,
+    news: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Marked {
+    services: Vec<ServiceKey>,
+    order: VecDeque<usize>,
+    is_marked: Vec<bool>,
+    /// There were more services to take up than the watcher may have.
+    overflown: bool,
+}
+
+impl Marked {
+    fn mark(&mut self, service: usize) -> bool {
+        let Some(mark) = self.is_marked.get_mut(service) else { return false };
+        let is_news = !std::mem::replace(mark, true);
+        if is_news {
+            self.order.push_back(service);
+        }
+        is_news
+    }
+
+    /// One service more, marked.
+    fn add(&mut self, key: ServiceKey) -> usize {
+        self.services.push(key);
+        self.is_marked.push(false);
+        let service = self.services.len() - 1;
+        self.mark(service);
+        service
+    }
+}
+
+impl Marks {
+    fn lock(&self) -> MutexGuard<'_, Marked> {
+        self.marked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, service: usize) {
+        if self.lock().mark(service) {
+            self.news.notify_one();
+        }
+    }
+}
+
+impl State {
+    /// A watcher has one service more, if it may.
+    fn take_up(&mut self, number: u64, key: &ServiceKey, marks: &Arc<Marks>, most: usize) {
+        let Watched { watchers, .. } = self.watched.entry(key.clone()).or_default();
+        if watchers.contains_key(&number) {
+            return;
+        }
+        let mut marked = marks.lock();
+        if marked.services.len() < most {
+            watchers.insert(number, (marked.add(key.clone()), Arc::clone(marks)));
+        } else {
+            marked.overflown = true;
+        }
+        drop(marked);
+        marks.news.notify_one();
+        if watchers.is_empty() {
+            self.watched.remove(key);
+        }
+    }
+}
+
+impl Fanout {
+    /// Nobody watches yet; at most `limit` will.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { state: Mutex::default(), limit }
+    }
+
+    /// How many watch.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().watchers
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the watchers of a service are told in common; nothing yet if nobody watches it.
+    pub(super) fn prepared(&self, key: &ServiceKey) -> Arc<Prepared> {
+        self.lock().watched.get(key).map(|watched| Arc::clone(&watched.prepared)).unwrap_or_default()
+    }
+
+    /// Begins to watch. All services are marked from the start.
+    ///
+    /// # Errors
+    /// `TOO_MANY_WATCHERS`.
+    pub(crate) fn watch(self: &Arc<Self>, services: Vec<ServiceKey>) -> Result<Watching> {
+        let mut state = self.lock();
+        if state.watchers >= self.limit {
+            return Err(registry_error::too_many_watchers()
+                .with_message(format!(
+                    "there are {} watchers; try another node or raise `limits.watchers` of the registry",
+                    self.limit
+                ))
+                .with_retry_after(RETRY_AFTER));
+        }
+        state.watchers += 1;
+        state.next += 1;
+        let (number, marks) = (state.next, Arc::new(Marks::default()));
+        for key in services {
+            state.take_up(number, &key, &marks, usize::MAX);
+        }
+        drop(state);
+        Ok(Watching { fanout: Arc::clone(self), number, marks })
+    }
+
+    /// Tells those who watch these services that there are news.
+    pub(crate) fn notify(&self, changed: &[ServiceKey]) {
+        if changed.is_empty() {
+            return;
+        }
+        let mut state = self.lock();
+        for key in changed {
+            for (service, marks) in state.watched.get(key).into_iter().flat_map(|w| w.watchers.values()) {
+                marks.set(*service);
+            }
+            let following = state.following.iter().filter(|(_, (following, _))| following.takes(key));
+            let following: Vec<_> =
+                following.map(|(n, (f, marks))| (*n, Arc::clone(marks), f.most)).collect();
+            for (number, marks, most) in following {
+                state.take_up(number, key, &marks, most);
+            }
+        }
+    }
+}
+
+/// One watcher's place. Dropping it gives the place up.
+#[derive(Debug)]
+pub(crate) struct Watching {
+    fanout: Arc<Fanout>,
+    number: u64,
+    marks: Arc<Marks>,
+}
+
+impl Watching {
+    /// Takes up services as they appear, from now on, and those that are there: look for them after, not before.
+    pub(crate) fn follow(&self, following: Following, there: impl FnOnce() -> Vec<ServiceKey>) {
+        let most = following.most;
+        self.fanout.lock().following.insert(self.number, (following, Arc::clone(&self.marks)));
+        let there = there();
+        let mut state = self.fanout.lock();
+        for key in there {
+            state.take_up(self.number, &key, &self.marks, most);
+        }
+    }
+
+    /// Whether there are more services to follow than it may have.
+    pub(crate) fn is_overflown(&self) -> bool {
+        self.marks.lock().overflown
+    }
+
+    /// A service that has news, and its number among the watcher's services, which begin with those given to
+    /// [`Fanout::watch`]. The mark is gone then: look at the service after, not before.
+    pub(crate) fn take(&self) -> Option<(usize, ServiceKey)> {
+        let mut marked = self.marks.lock();
+        let service = marked.order.pop_front()?;
+        if let Some(mark) = marked.is_marked.get_mut(service) {
+            *mark = false;
+        }
+        marked.services.get(service).map(|key| (service, key.clone()))
+    }
+
+    /// Waits until [`Watching::take`] may have something. Wakes up for nothing at times.
+    pub(crate) async fn news(&self) {
+        self.marks.news.notified().await;
+    }
+
+    /// The services.
+    pub(crate) fn services(&self) -> Vec<ServiceKey> {
+        self.marks.lock().services.clone()
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let mut state = self.fanout.lock();
+        state.watchers -= 1;
+        state.following.remove(&self.number);
+        for key in self.services() {
+            if let Some(watched) = state.watched.get_mut(&key) {
+                watched.watchers.remove(&self.number);
+                if watched.watchers.is_empty() {
+                    state.watched.remove(&key);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(service: &str) -> ServiceKey {
+        ServiceKey::new("", "", service).unwrap()
+    }
+
+    fn drain(watching: &Watching) -> Vec<usize> {
+        std::iter::from_fn(|| watching.take()).map(|(service, _)| service).collect()
+    }
+
+    #[tokio::test]
+    async fn many_changes_leave_one_mark_per_service() {
+        let fanout = Arc::new(Fanout::new(9));
+        let watching = fanout.watch(vec![key("a"), key("b")]).unwrap();
+        assert_eq!(drain(&watching), [0, 1], "at first there is everything to be told");
+        for _ in 0..1_000 {
+            fanout.notify(&[key("b"), key("c")]);
+        }
+        watching.news().await;
+        assert_eq!(drain(&watching), [1]);
+    }
+
+    #[test]
+    fn watchers_are_limited_and_give_their_place_up() {
+        let fanout = Arc::new(Fanout::new(1));
+        let watching = fanout.watch(vec![key("a")]).unwrap();
+        let error = fanout.watch(vec![key("a")]).unwrap_err();
+        assert!(registry_error::is_too_many_watchers(&error) && error.is_temporary(), "{error:?}");
+        drop(watching);
+        assert!(fanout.lock().watched.is_empty());
+        fanout.watch(vec![key("a")]).unwrap();
+    }
+
+    #[test]
+    fn services_under_a_prefix_are_taken_up_as_they_appear_each_once_and_no_more_than_allowed() {
+        let fanout = Arc::new(Fanout::new(9));
+        let watching = fanout.watch(vec![key("shop.a")]).unwrap();
+        let (namespace, env, prefixes) = ("default".into(), "default".into(), vec!["shop.".into()]);
+        let following = Following { namespace, env, prefixes, most: 3 };
+        watching.follow(following, || vec![key("shop.a"), key("shop.b")]);
+        fanout.notify(&[key("shop.c"), key("other"), key("shop.c")]);
+        assert_eq!(drain(&watching), [0, 1, 2]);
+        assert_eq!(watching.services(), [key("shop.a"), key("shop.b"), key("shop.c")]);
+        assert!(!watching.is_overflown());
+        fanout.notify(&[key("shop.d")]);
+        assert!(watching.is_overflown() && !fanout.lock().watched.contains_key(&key("shop.d")));
+        drop(watching);
+        assert!(fanout.lock().watched.is_empty() && fanout.lock().following.is_empty());
+    }
+}
