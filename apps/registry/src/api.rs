@@ -15,6 +15,7 @@ use bowline_registry_bowline::api::bowline::registry::v1::{
 use bowline_registry_bowline::names::canonical;
 use bowline_rpc::Streaming;
 
+use crate::access::{Caller, Right};
 use crate::node::Shared;
 use crate::store::{News, Parts, Record, Registering, ServiceKey, check_id, check_scope};
 use crate::{watch, wire};
@@ -33,6 +34,12 @@ impl Api {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self(shared)
     }
+
+    /// Fails unless the node serves and who asks may do something.
+    fn allow(&self, cx: &Context, right: Right, namespace: &str) -> Result<()> {
+        self.0.check_serving()?;
+        self.0.allow(cx, right, namespace)
+    }
 }
 
 fn invalid(what: impl Into<std::borrow::Cow<'static, str>>) -> bowline_core::Error {
@@ -48,8 +55,8 @@ pub(crate) fn holder(holder: &str) -> Result<&str> {
 }
 
 impl registry::Service for Api {
-    async fn register(&self, _cx: &Context, req: RegisterRequest) -> Result<RegisterResponse> {
-        self.0.check_serving()?;
+    async fn register(&self, cx: &Context, req: RegisterRequest) -> Result<RegisterResponse> {
+        self.allow(cx, Right::Register, &req.namespace)?;
         let ttl = wire::duration(req.ttl.as_option(), "ttl")?;
         let mut instance =
             req.instance.into_option().ok_or_else(|| invalid("there is no `instance` to register"))?;
@@ -75,25 +82,30 @@ impl registry::Service for Api {
 
     async fn keep_alive(
         &self,
-        _cx: &Context,
+        cx: &Context,
         req: Streaming<KeepAliveRequest>,
     ) -> Result<Streaming<KeepAliveResponse>> {
         self.0.check_serving()?;
-        let state = (Arc::clone(&self.0), req);
-        Ok(Streaming::new(futures_util::stream::try_unfold(state, |(shared, mut requests)| async move {
-            let next = tokio::select! {
-                biased;
-                error = shared.closed() => return Err(error),
-                next = requests.message() => next?,
-            };
-            let Some(request) = next else { return Ok(None) };
-            let response = renew_all(&shared, &request)?;
-            Ok(Some((response, (shared, requests))))
-        })))
+        let caller = self.0.caller(cx);
+        self.0.access.check_any(&caller, Right::Register)?;
+        let state = (Arc::clone(&self.0), caller, req);
+        Ok(Streaming::new(futures_util::stream::try_unfold(
+            state,
+            |(shared, caller, mut requests)| async move {
+                let next = tokio::select! {
+                    biased;
+                    error = shared.closed() => return Err(error),
+                    next = requests.message() => next?,
+                };
+                let Some(request) = next else { return Ok(None) };
+                let response = renew_all(&shared, &caller, &request)?;
+                Ok(Some((response, (shared, caller, requests))))
+            },
+        )))
     }
 
-    async fn renew(&self, _cx: &Context, req: RenewRequest) -> Result<RenewResponse> {
-        self.0.check_serving()?;
+    async fn renew(&self, cx: &Context, req: RenewRequest) -> Result<RenewResponse> {
+        self.allow(cx, Right::Register, &req.namespace)?;
         let key = ServiceKey::new(&req.namespace, &req.env, &req.service)?;
         let lease = (req.lease_id != 0).then_some(req.lease_id);
         let ttl = self.0.change(|store, now| store.renew_instance(&key, &req.instance_id, lease, now))?;
@@ -104,8 +116,8 @@ impl registry::Service for Api {
         })
     }
 
-    async fn deregister(&self, _cx: &Context, req: DeregisterRequest) -> Result<DeregisterResponse> {
-        self.0.check_serving()?;
+    async fn deregister(&self, cx: &Context, req: DeregisterRequest) -> Result<DeregisterResponse> {
+        self.allow(cx, Right::Register, &req.namespace)?;
         let key = ServiceKey::new(&req.namespace, &req.env, &req.service)?;
         check_id(&req.instance_id)?;
         let holder = holder(&req.holder)?;
@@ -113,8 +125,8 @@ impl registry::Service for Api {
         Ok(DeregisterResponse { removed, ..Default::default() })
     }
 
-    async fn set_override(&self, _cx: &Context, req: SetOverrideRequest) -> Result<SetOverrideResponse> {
-        self.0.check_serving()?;
+    async fn set_override(&self, cx: &Context, req: SetOverrideRequest) -> Result<SetOverrideResponse> {
+        self.allow(cx, Right::Operate, &req.namespace)?;
         let key = ServiceKey::new(&req.namespace, &req.env, &req.service)?;
         check_id(&req.instance_id)?;
         let changes = req.changes.into_option().ok_or_else(|| invalid("there are no `changes` to set"))?;
@@ -124,12 +136,8 @@ impl registry::Service for Api {
         Ok(SetOverrideResponse { overridden: wire::overridden(&set).into(), ..Default::default() })
     }
 
-    async fn clear_override(
-        &self,
-        _cx: &Context,
-        req: ClearOverrideRequest,
-    ) -> Result<ClearOverrideResponse> {
-        self.0.check_serving()?;
+    async fn clear_override(&self, cx: &Context, req: ClearOverrideRequest) -> Result<ClearOverrideResponse> {
+        self.allow(cx, Right::Operate, &req.namespace)?;
         let key = ServiceKey::new(&req.namespace, &req.env, &req.service)?;
         check_id(&req.instance_id)?;
         let named = Parts { status: req.status, weight: req.weight, metadata: req.metadata };
@@ -142,13 +150,13 @@ impl registry::Service for Api {
         Ok(ClearOverrideResponse { cleared, ..Default::default() })
     }
 
-    async fn watch(&self, _cx: &Context, req: WatchRequest) -> Result<Streaming<WatchResponse>> {
-        self.0.check_serving()?;
+    async fn watch(&self, cx: &Context, req: WatchRequest) -> Result<Streaming<WatchResponse>> {
+        self.allow(cx, Right::Read, &req.namespace)?;
         watch::watch(&self.0, &req)
     }
 
     async fn get_service(&self, cx: &Context, req: GetServiceRequest) -> Result<GetServiceResponse> {
-        self.0.check_serving()?;
+        self.allow(cx, Right::Read, &req.namespace)?;
         let key = ServiceKey::new(&req.namespace, &req.env, &req.service)?;
         let wait = wire::duration(req.wait.as_option(), "wait")?.unwrap_or_default();
         let longest = self.0.config.max_wait;
@@ -179,23 +187,21 @@ impl registry::Service for Api {
         Ok(current(&self.0, &key, known))
     }
 
-    async fn get_node(&self, _cx: &Context, _req: GetNodeRequest) -> Result<GetNodeResponse> {
+    async fn get_node(&self, cx: &Context, _req: GetNodeRequest) -> Result<GetNodeResponse> {
+        self.0.access.check_any(&self.0.caller(cx), Right::Read)?;
         Ok(wire::node(&self.0))
     }
 
-    async fn end_protection(
-        &self,
-        _cx: &Context,
-        req: EndProtectionRequest,
-    ) -> Result<EndProtectionResponse> {
+    async fn end_protection(&self, cx: &Context, req: EndProtectionRequest) -> Result<EndProtectionResponse> {
+        self.0.allow(cx, Right::Operate, &req.namespace)?;
         let key = ServiceKey::new(&req.namespace, &req.env, &req.service)?;
         let removed = self.0.change(|store, now| store.end_protection(&key, &req.zone, now));
         tracing::info!(service = %key, zone = req.zone, removed, "an operator ended a protection");
         Ok(EndProtectionResponse { removed: wire::count(removed), ..Default::default() })
     }
 
-    async fn list_services(&self, _cx: &Context, req: ListServicesRequest) -> Result<ListServicesResponse> {
-        self.0.check_serving()?;
+    async fn list_services(&self, cx: &Context, req: ListServicesRequest) -> Result<ListServicesResponse> {
+        self.allow(cx, Right::Read, &req.namespace)?;
         let (namespace, env) = check_scope(&req.namespace, &req.env)?;
         let services = self.0.store().services(namespace, env);
         let services = services.iter().map(wire::summary).collect();
@@ -217,7 +223,7 @@ fn current(shared: &Shared, key: &ServiceKey, known: Option<u64>) -> GetServiceR
     wire::answer(shared.epoch, &list)
 }
 
-fn renew_all(shared: &Shared, request: &KeepAliveRequest) -> Result<KeepAliveResponse> {
+fn renew_all(shared: &Shared, caller: &Caller, request: &KeepAliveRequest) -> Result<KeepAliveResponse> {
     let most = shared.config.limits.leases_per_renewal;
     if request.lease_ids.len() > most {
         return Err(invalid(format!("{} leases at a time; renew up to {most}", request.lease_ids.len())));
@@ -225,7 +231,10 @@ fn renew_all(shared: &Shared, request: &KeepAliveRequest) -> Result<KeepAliveRes
     let mut response = KeepAliveResponse { epoch: shared.epoch, ..Default::default() };
     shared.change(|store, now| {
         for lease in &request.lease_ids {
-            match store.renew(*lease, now) {
+            // What somebody may not renew, he is told nothing of.
+            let is_own = |namespace| shared.access.check(caller, Right::Register, namespace).is_ok();
+            let is_own = store.lease_namespace(*lease).is_some_and(is_own);
+            match is_own.then(|| store.renew(*lease, now)).flatten() {
                 Some(_) => response.renewed.push(*lease),
                 None => response.unknown.push(*lease),
             }

@@ -6,11 +6,15 @@ use bowline_core::{Error, Result};
 use bowline_registry_bowline::names::is_label;
 use serde::{Deserialize, Serialize};
 
+use crate::AccessConfig;
+
 /// Settings of a [`Node`](crate::Node). Every one has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
+    /// Who may do what.
+    pub access: AccessConfig,
     /// How much a node takes on.
     pub limits: Limits,
     /// The lease of who asks for none in particular. 30 s, renewed every 10 s: the lease of bilibili discovery and Eureka
@@ -65,6 +69,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            access: AccessConfig::default(),
             limits: Limits::default(),
             default_ttl: Duration::from_secs(30),
             min_ttl: Duration::from_secs(1),

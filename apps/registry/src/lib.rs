@@ -9,6 +9,7 @@
 //! [`Cluster`] what there is, and if there is none, everybody registers again within a heartbeat. Watchers see the new epoch
 //! and keep the instances that have not come back yet for a while.
 
+mod access;
 mod api;
 mod cluster;
 mod config;
@@ -21,12 +22,13 @@ pub mod store;
 mod watch;
 mod wire;
 
+pub use access::{AccessConfig, Grant, Right, Token};
 pub use cluster::{Cluster, ClusterConfig, ClusterTls};
 pub use config::{Config, Limits};
 pub use dns::{Dns, DnsConfig};
 pub use node::{Node, Stats};
 pub use predecessors::nacos::grpc::{Nacos, NacosConfig};
-pub use process::{ProcessConfig, run};
+pub use process::{INSECURE, ProcessConfig, run};
 
 #[allow(missing_docs, unreachable_pub, elided_lifetimes_in_paths, clippy::all, reason = "generated")]
 mod proto {

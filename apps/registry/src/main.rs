@@ -1,5 +1,5 @@
 //! The registry node's process.
 
 fn main() -> std::process::ExitCode {
-    bowline::main("registry", bowline_registry::run)
+    bowline::main_with_flags("registry", &[bowline_registry::INSECURE], bowline_registry::run)
 }

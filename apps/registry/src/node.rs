@@ -8,11 +8,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bowline_core::{Clock, Context, Error, Instant, Result, Rng, SystemClock, SystemRng};
 use bowline_registry_bowline::api::bowline::registry::v1::registry;
 use bowline_rpc::ServiceDef;
-use bowline_server::Fallback;
+use bowline_server::{Fallback, Middleware};
 use bowline_telemetry::Metrics;
 use tokio::sync::{Notify, watch};
 
 use crate::Config;
+use crate::access::{Access, Guard, Right};
 use crate::api::Api;
 use crate::cluster::Links;
 use crate::peers::{Member, Peers, node_number};
@@ -46,6 +47,7 @@ pub struct Node(Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) epoch: u64,
+    pub(crate) access: Access,
     pub(crate) fanout: Arc<Fanout>,
     pub(crate) admission: Arc<Admission>,
     clock: Arc<dyn Clock>,
@@ -136,6 +138,7 @@ impl Node {
             serving: watch::Sender::new(named.is_none()),
             heard: Notify::new(),
             epoch,
+            access: Access::new(&config.access)?,
             fanout: Arc::new(Fanout::new(config.limits.watchers)),
             admission: Arc::new(Admission::new(config.limits.snapshot_bytes, config.snapshot_patience)),
             started: clock.now(),
@@ -153,6 +156,12 @@ impl Node {
     /// The service to mount.
     pub fn service_def(&self) -> ServiceDef {
         registry::server(Api::new(Arc::clone(&self.0)))
+    }
+
+    /// Finds out who asks, by the token that is shown. Add it to the server: without it everybody is taken for somebody
+    /// without a token.
+    pub fn guard(&self) -> impl Middleware {
+        Guard(Arc::clone(&self.0))
     }
 
     /// Answers in the protocols of the registries before this one: bilibili discovery under `/discovery/`, Eureka under
@@ -191,8 +200,12 @@ impl Node {
         self.0.epoch
     }
 
-    /// A service's instances now.
+    /// A service's instances now, for who has no token to show.
     pub(crate) fn list(&self, key: &ServiceKey) -> Arc<List> {
+        let nobody = self.0.access.caller(None);
+        if nobody.and_then(|nobody| self.0.access.check(&nobody, Right::Read, key.namespace())).is_err() {
+            return Arc::new(List::unknown());
+        }
         match self.0.store().news(key, None) {
             News::List(list) => list,
             // Who knows nothing is always told the list.

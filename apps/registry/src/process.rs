@@ -4,6 +4,7 @@ use bowline::Settings;
 use bowline::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::access::{Access, reachable};
 use crate::{Cluster, ClusterConfig, Config, Dns, DnsConfig, Nacos, NacosConfig, Node};
 
 /// The configuration of the process.
@@ -26,19 +27,46 @@ pub struct ProcessConfig {
     pub cluster: Option<ClusterConfig>,
 }
 
+/// The flag that lets a node listen where others can reach it though it asks nobody who they are.
+pub const INSECURE: &str = "--insecure";
+
+impl ProcessConfig {
+    /// Refuses to listen where whoever comes by can change what services are told.
+    fn check_reach(&self) -> Result<()> {
+        let access = Access::new(&self.registry.access)?;
+        let clients = [
+            ("`service.server`", reachable(&self.service.server.listen)),
+            ("`nacos`", self.nacos.as_ref().map(|nacos| nacos.listen)),
+            ("`dns`", self.dns.as_ref().map(|dns| dns.listen)),
+        ];
+        for (what, at) in clients {
+            if let Some(at) = at {
+                access.check_listen(what, at)?;
+            }
+        }
+        match self.cluster.as_ref().filter(|cluster| cluster.tls.is_none()) {
+            Some(cluster) => access.check_reach("`cluster`", cluster.listen, "set `cluster.tls`"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Runs a node until it is told to stop.
 ///
 /// # Errors
 /// If the configuration is wrong, or the address is taken.
 pub async fn run(boot: Boot) -> Result<()> {
-    let config: ProcessConfig = boot.config()?;
+    let mut config: ProcessConfig = boot.config()?;
+    config.registry.access.insecure |= boot.has(INSECURE);
+    config.check_reach()?;
     let service = boot.service(&config.service, &config)?;
     let node = match &config.cluster {
         None => Node::new(config.registry.clone())?,
         Some(cluster) => Node::named(config.registry.clone(), &cluster.node, &cluster.zone)?,
     };
     node.tell(service.metrics());
-    let server = service.server()?.mount(node.service_def()).fallback(node.predecessors());
+    let server =
+        service.server()?.mount(node.service_def()).fallback(node.predecessors()).middleware(node.guard());
     let leases = node.clone();
     let mut app = service.serve(server).version(env!("CARGO_PKG_VERSION"));
     if let Some(dns) = config.dns {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bowline_core::{Code, Context, Error, MethodKind, Operation, Result};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, Uri, Version};
 use http_body::Frame;
@@ -48,6 +48,7 @@ pub trait Transport: Send + Sync + 'static {
 pub struct Caller {
     transport: Arc<dyn Transport>,
     authority: Authority,
+    authorization: Option<HeaderValue>,
     default_timeout: Option<Duration>,
 }
 
@@ -61,7 +62,20 @@ impl Caller {
             Error::invalid_argument(format!("`{authority}` cannot be sent as a request's authority"))
                 .with_source(e)
         })?;
-        Ok(Self { default_timeout: transport.default_timeout(), transport: Arc::new(transport), authority })
+        let default_timeout = transport.default_timeout();
+        Ok(Self { transport: Arc::new(transport), authority, authorization: None, default_timeout })
+    }
+
+    /// Sends a bearer token (RFC 6750) with every call.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` if it has characters that a header cannot have. It is not in the message.
+    pub fn bearer(mut self, token: &str) -> Result<Self> {
+        let mut value = HeaderValue::try_from(format!("Bearer {token}"))
+            .map_err(|_| Error::invalid_argument("the token has characters that no header can have"))?;
+        value.set_sensitive(true);
+        self.authorization = Some(value);
+        Ok(self)
     }
 
     /// Calls a method with one message each way. Its length is told ahead, so that a proxy can tell that it is short, keep it, and
@@ -197,6 +211,9 @@ impl Caller {
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert(TE, HeaderValue::from_static("trailers"));
+        if let Some(authorization) = &self.authorization {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
         *request.headers_mut() = headers;
         request
     }

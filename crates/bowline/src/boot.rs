@@ -17,7 +17,16 @@ pub fn main<F>(name: &str, application: F) -> ExitCode
 where
     F: AsyncFnOnce(Boot) -> Result<()>,
 {
-    let boot = match Boot::from_process(name) {
+    main_with_flags(name, &[], application)
+}
+
+/// As [`main`], for an application that understands also these flags, each with its dashes: [`Boot::has`] tells whether one
+/// was given.
+pub fn main_with_flags<F>(name: &str, flags: &'static [&'static str], application: F) -> ExitCode
+where
+    F: AsyncFnOnce(Boot) -> Result<()>,
+{
+    let boot = match Boot::with_flags(name, flags) {
         Ok(boot) => boot,
         Err(error) => return failed(name, &error),
     };
@@ -45,6 +54,7 @@ fn failed(name: &str, error: &Error) -> ExitCode {
 pub struct Boot {
     name: String,
     files: Vec<PathBuf>,
+    given: Vec<&'static str>,
 }
 
 impl Boot {
@@ -54,8 +64,13 @@ impl Boot {
     /// # Errors
     /// `INVALID_ARGUMENT` if there is another argument.
     pub fn from_process(name: &str) -> Result<Self> {
+        Self::with_flags(name, &[])
+    }
+
+    fn with_flags(name: &str, flags: &'static [&'static str]) -> Result<Self> {
         Self::from_arguments(
             name,
+            flags,
             std::env::args().skip(1),
             std::env::var_os("BOWLINE_CONFIG").map(PathBuf::from),
         )
@@ -63,31 +78,42 @@ impl Boot {
 
     fn from_arguments(
         name: &str,
+        flags: &'static [&'static str],
         arguments: impl Iterator<Item = String>,
         variable: Option<PathBuf>,
     ) -> Result<Self> {
-        let mut files = Vec::new();
+        let (mut files, mut given) = (Vec::new(), Vec::new());
         let mut arguments = arguments.peekable();
         while let Some(argument) = arguments.next() {
+            if let Some(flag) = flags.iter().find(|flag| **flag == argument) {
+                given.push(*flag);
+                continue;
+            }
             let file = match argument.as_str() {
                 "--config" | "-c" => arguments.next(),
                 other => other.strip_prefix("--config=").map(str::to_owned),
             };
             files.push(file.map(PathBuf::from).ok_or_else(|| {
+                let flags: String = flags.iter().map(|flag| format!(" [{flag}]")).collect();
                 Error::invalid_argument(format!(
-                    "`{argument}` is not understood; usage: {name} [--config FILE]..."
+                    "`{argument}` is not understood; usage: {name} [--config FILE]...{flags}"
                 ))
             })?);
         }
         if files.is_empty() {
             files.push(variable.unwrap_or_else(|| PathBuf::from(format!("configs/{name}.yaml"))));
         }
-        Ok(Self { name: name.to_owned(), files })
+        Ok(Self { name: name.to_owned(), files, given })
     }
 
     /// The application's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether a flag was given.
+    pub fn has(&self, flag: &str) -> bool {
+        self.given.contains(&flag)
     }
 
     /// Reads the configuration: the files, then the environment (`CATALOG__SERVICE__SERVER__LISTEN=…` for an application
@@ -118,7 +144,7 @@ mod tests {
 
     fn boot(arguments: &[&str], variable: Option<&str>) -> Result<Vec<PathBuf>> {
         let arguments = arguments.iter().map(|a| (*a).to_owned());
-        Boot::from_arguments("catalog", arguments, variable.map(PathBuf::from)).map(|boot| boot.files)
+        Boot::from_arguments("catalog", &[], arguments, variable.map(PathBuf::from)).map(|boot| boot.files)
     }
 
     #[test]
@@ -131,5 +157,16 @@ mod tests {
         );
         assert!(boot(&["--conf", "b"], None).unwrap_err().message().contains("usage: catalog"));
         assert!(boot(&["--config"], None).is_err());
+    }
+
+    #[test]
+    fn flags_are_those_the_application_understands() {
+        let boot = |arguments: &[&str]| {
+            let arguments = arguments.iter().map(|a| (*a).to_owned());
+            Boot::from_arguments("registry", &["--insecure"], arguments, None)
+        };
+        assert!(boot(&["--insecure", "-c", "a"]).unwrap().has("--insecure"));
+        assert!(!boot(&[]).unwrap().has("--insecure"));
+        assert!(boot(&["--unsafe"]).unwrap_err().message().contains("[--insecure]"));
     }
 }

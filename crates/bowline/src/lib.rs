@@ -28,7 +28,7 @@ mod registry;
 mod service;
 mod settings;
 
-pub use boot::{Boot, main};
+pub use boot::{Boot, main, main_with_flags};
 pub use bowline_rpc::include_api;
 pub use service::Service;
 pub use settings::{AdminSettings, ClientSettings, RegistrySettings, ServerSettings, Settings, TlsSettings};

@@ -46,7 +46,11 @@ fn ours(settings: &RegistrySettings, env: &str, calls: &CallMetrics) -> Result<S
     let mut options = Options::default();
     options.namespace.clone_from(&settings.namespace);
     env.clone_into(&mut options.env);
-    let registry = Arc::new(BowlineRegistry::new([channel.caller()?], options)?);
+    let mut caller = channel.caller()?;
+    if let Some(token) = &settings.token {
+        caller = caller.bearer(token.expose()).context("the registry's token")?;
+    }
+    let registry = Arc::new(BowlineRegistry::new([caller], options)?);
     Ok((Arc::clone(&registry) as Arc<_>, registry))
 }
 
@@ -180,8 +184,12 @@ mod tests {
     use bowline_telemetry::{Metrics, Side};
 
     fn connected(target: &str) -> Result<Sides> {
-        let settings =
-            RegistrySettings { target: target.into(), namespace: "default".into(), snapshots: None };
+        let settings = RegistrySettings {
+            target: target.into(),
+            namespace: "default".into(),
+            token: None,
+            snapshots: None,
+        };
         connect(&settings, "", &CallMetrics::new(&Metrics::new(), Side::Client))
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bowline_app::Lifecycle;
 use bowline_client::ChannelOptions;
-use bowline_config::{ByteSize, duration};
+use bowline_config::{ByteSize, Secret, duration};
 use bowline_core::{Endpoint, Result};
 use bowline_server::{Limits, ServerOptions, Tls};
 use bowline_telemetry::logs::LogConfig;
@@ -149,6 +149,9 @@ pub struct RegistrySettings {
     /// Which namespace to register and look in.
     #[serde(default = "default_namespace")]
     pub namespace: String,
+    /// What Bowline's own registry asks for, where it asks for a token. Others have their own in the target.
+    #[serde(default)]
+    pub token: Option<Secret>,
     /// Where to keep what was last known of services, to start from while the registry is down.
     #[serde(default)]
     pub snapshots: Option<PathBuf>,

@@ -84,6 +84,8 @@ fn answer(status: StatusCode, content_type: &'static str, body: impl Into<bytes:
 fn http_status(error: &Error) -> StatusCode {
     match error.code() {
         Code::InvalidArgument | Code::OutOfRange => StatusCode::BAD_REQUEST,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
         Code::NotFound => StatusCode::NOT_FOUND,
         Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted => StatusCode::CONFLICT,
         Code::ResourceExhausted if error.reason() == "BODY_TOO_LARGE" => StatusCode::PAYLOAD_TOO_LARGE,

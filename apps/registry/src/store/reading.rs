@@ -34,6 +34,11 @@ impl Store {
         }
     }
 
+    /// The namespace of the instance with this lease.
+    pub(crate) fn lease_namespace(&self, lease: u64) -> Option<&str> {
+        self.leases.get(lease).map(|lease| lease.key.namespace())
+    }
+
     /// A service's revision; 0 for a service nobody has heard of.
     pub(crate) fn revision(&self, key: &ServiceKey) -> u64 {
         self.services.get(key).map(|service| service.revision()).unwrap_or_default()

@@ -12,7 +12,7 @@ use bowline_registry_nacos::api::{
     BATCH_REGISTER, BatchInstanceRequest, BatchInstanceResponse, Body, ConnectionSetupRequest, DEREGISTER,
     ErrorResponse, Instance, InstanceRequest, InstanceResponse, NotifySubscriberRequest,
     NotifySubscriberResponse, Outcome, Payload, REGISTER, ServerCheckRequest, ServerCheckResponse,
-    ServiceInfo, SetupAckRequest, SubscribeServiceRequest, SubscribeServiceResponse, kind,
+    ServiceInfo, SetupAckRequest, SubscribeServiceRequest, SubscribeServiceResponse, kind, with_header,
 };
 use bowline_rpc::{Sender, Streaming};
 
@@ -59,7 +59,7 @@ impl RealNacos {
         let caller = channel.caller().unwrap();
         let (stream, requests) =
             (bi_request_stream::Client::new(caller.clone()), request::Client::new(caller));
-        NacosClient { requests, stream, said: None, heard: None }
+        NacosClient { requests, stream, said: None, heard: None, token: None }
     }
 }
 
@@ -76,13 +76,19 @@ pub(crate) struct NacosClient {
     stream: bi_request_stream::Client,
     said: Option<Sender<Payload>>,
     heard: Option<Streaming<Payload>>,
+    /// What it logged in with.
+    pub(crate) token: Option<String>,
 }
 
 impl NacosClient {
     /// Sends a request and returns the answer, whatever it is.
     pub(crate) async fn send<B: Body>(&self, request: &B) -> Payload {
         let cx = Context::background().with_timeout(PATIENCE);
-        self.requests.request(&cx, request.payload().unwrap()).await.unwrap()
+        let mut payload = request.payload().unwrap();
+        if let Some(token) = &self.token {
+            payload = with_header(payload, "accessToken", token);
+        }
+        self.requests.request(&cx, payload).await.unwrap()
     }
 
     /// Sends a request that is done.

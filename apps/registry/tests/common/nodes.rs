@@ -86,11 +86,13 @@ impl Nodes {
     pub(crate) fn run(&mut self, n: usize) {
         let seeds: Vec<String> = self.hosts.iter().map(|h| format!("{}:{}", h.peers_at, h.peers)).collect();
         let host = &self.hosts[n];
+        let networks = host.network.is_some();
         let config = json!({
             "service": {
                 "server": {"listen": format!("{}:{}", host.at, host.port)},
                 "admin": {"listen": format!("{}:{}", host.at, host.admin)},
             },
+            "registry": {"access": {"insecure": networks}},
             "cluster": {
                 "node": host.name,
                 "zone": host.zone,

@@ -31,7 +31,8 @@ impl Real {
         options.unary_timeout = Some(timeout);
         let metrics = Metrics::new();
         let server = Server::new("registry", options).metrics(&metrics);
-        let mut server = server.mount(node.service_def()).fallback(node.predecessors());
+        let mut server =
+            server.mount(node.service_def()).fallback(node.predecessors()).middleware(node.guard());
         let at = server.bind().unwrap();
         server.set_ready(true);
         let tasks = Tracker::new();

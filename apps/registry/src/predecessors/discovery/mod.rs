@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::params::{Params, invalid};
 use super::{answer, authority};
+use crate::access::Right;
 use crate::node::Shared;
 use crate::store::{Override, Parts, Record, Registered, Registering, ServiceKey};
 use model::{HOLDER, Instance, Instances, Seen};
@@ -110,6 +111,8 @@ pub(super) async fn call(
 fn code(error: &Error) -> i32 {
     match error.code() {
         Code::InvalidArgument | Code::OutOfRange => -400,
+        Code::Unauthenticated => -401,
+        Code::PermissionDenied => -403,
         Code::NotFound => -404,
         Code::Unimplemented => -405,
         Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted => -409,
@@ -123,6 +126,13 @@ fn code(error: &Error) -> i32 {
 async fn run(shared: &Arc<Shared>, method: Method, scope: &Scope, request: Request<Body>) -> Result<Said> {
     shared.check_serving()?;
     let writes = matches!(method, Method::Register | Method::Renew | Method::Cancel | Method::Set);
+    let right = match method {
+        Method::Set => Right::Operate,
+        _ if writes => Right::Register,
+        _ => Right::Read,
+    };
+    // All of this protocol is in one namespace.
+    shared.allow(&scope.cx, right, "")?;
     let wanted = if writes { Verb::POST } else { Verb::GET };
     if *request.method() != wanted {
         let is = request.method();

@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 
 use super::params::{Params, invalid};
 use super::{RESERVED, answer, http_status, status};
+use crate::access::Right;
 use crate::node::Shared;
 use crate::store::{Happened, Override, Parts, Record, Registered, Registering, ServiceKey, Store};
 use model::{HOLDER, Seen};
@@ -41,7 +42,7 @@ const DONE: Said = Said::Status(StatusCode::OK);
 /// Answers a request.
 pub(super) async fn call(shared: &Arc<Shared>, scope: &Scope, request: Request<Body>) -> Response<Body> {
     let as_json = accepts_json(request.headers());
-    match run(shared, request).await {
+    match run(shared, scope, request).await {
         Ok(Said::Status(code)) => {
             scope.outcome.succeed();
             status(code)
@@ -70,7 +71,7 @@ fn accepts_json(headers: &HeaderMap) -> bool {
     headers.get_all(ACCEPT).iter().any(|accept| accept.to_str().is_ok_and(|accept| accept.contains("json")))
 }
 
-async fn run(shared: &Arc<Shared>, request: Request<Body>) -> Result<Said> {
+async fn run(shared: &Arc<Shared>, scope: &Scope, request: Request<Body>) -> Result<Said> {
     shared.check_serving()?;
     let (parts, mut body) = request.into_parts();
     let nowhere = || Error::not_found("there is nothing here");
@@ -78,6 +79,13 @@ async fn run(shared: &Arc<Shared>, request: Request<Body>) -> Result<Said> {
     let params = Params::read(&[parts.uri.query().unwrap_or_default().as_bytes()])?;
     let is_replica = parts.headers.get(REPLICATION).is_some_and(|value| value.as_bytes() == b"true");
     let verb = parts.method.as_str();
+    let right = match (&target, verb) {
+        (_, "GET") => Right::Read,
+        (Target::Status(..) | Target::Metadata(..), _) => Right::Operate,
+        _ => Right::Register,
+    };
+    // All of this protocol is in one namespace.
+    shared.allow(&scope.cx, right, "")?;
     match (target, verb) {
         (Target::Apps, "GET") => Ok(apps(shared, |_| true)),
         (Target::Delta, "GET") => Ok(delta(shared)),

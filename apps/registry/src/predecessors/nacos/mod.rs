@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::params::Params;
 use super::{answer, http_status};
+use crate::access::Right;
 use crate::node::Shared;
 
 /// Who registers over HTTP: an address is all it has to tell one process from another.
@@ -73,6 +74,17 @@ const METHODS: [(Verb, &str, &str, Method); 23] = [
 ];
 
 impl Method {
+    /// What one has to be allowed to.
+    fn right(self) -> Option<Right> {
+        match self {
+            Self::Metrics | Self::Login | Self::Live | Self::LiveV3 => None,
+            Self::Detail | Self::List | Self::Services | Self::Service | Self::ListV3 => Some(Right::Read),
+            Self::Update => Some(Right::Operate),
+            Self::Register | Self::Deregister | Self::Beat => Some(Right::Register),
+            Self::RegisterV3 | Self::DeregisterV3 => Some(Right::Register),
+        }
+    }
+
     /// Whether errors are told in the envelope of Nacos 3.
     fn is_v3(self) -> bool {
         matches!(self, Self::RegisterV3 | Self::DeregisterV3 | Self::ListV3 | Self::LiveV3)
@@ -120,7 +132,7 @@ pub(super) async fn call(
             return response;
         }
     };
-    match run(shared, method, &params) {
+    match run(shared, method, scope, &params) {
         Ok(said) => {
             scope.outcome.succeed();
             match said {
@@ -148,9 +160,19 @@ async fn read(request: Request<Body>) -> Result<Params> {
     Params::read(&[parts.uri.query().unwrap_or_default().as_bytes(), &form])
 }
 
-fn run(shared: &Arc<Shared>, method: Method, params: &Params) -> Result<Said> {
-    if !matches!(method, Method::Metrics | Method::Login | Method::Live | Method::LiveV3) {
+/// Fails unless who asks may do what is asked. A token is in the header, or a parameter.
+fn allow(shared: &Shared, right: Right, scope: &Scope, params: &Params) -> Result<()> {
+    let caller = match params.text("accessToken") {
+        "" => shared.caller(&scope.cx),
+        token => shared.access.caller(Some(token))?,
+    };
+    shared.access.check(&caller, right, names::namespace_of(params.text("namespaceId")))
+}
+
+fn run(shared: &Arc<Shared>, method: Method, scope: &Scope, params: &Params) -> Result<Said> {
+    if let Some(right) = method.right() {
         shared.check_serving()?;
+        allow(shared, right, scope, params)?;
     }
     match method {
         Method::Register => v1::register(shared, params),
@@ -162,7 +184,7 @@ fn run(shared: &Arc<Shared>, method: Method, params: &Params) -> Result<Said> {
         Method::Services => v1::services(shared, params),
         Method::Service => v1::service(shared, params),
         Method::Metrics => Ok(v1::metrics(shared)),
-        Method::Login => login(params).map(Said::Json),
+        Method::Login => login(shared, params).map(Said::Json),
         Method::Live => alive(shared).map(|()| Said::Text("OK")),
         Method::RegisterV3 => v3::register(shared, params),
         Method::DeregisterV3 => v3::deregister(shared, params),
@@ -178,13 +200,18 @@ fn alive(shared: &Shared) -> Result<()> {
     shared.check_serving()
 }
 
-/// Logs in. The node knows no users, so that everybody may; clients that are given credentials insist on a token, which
-/// nobody looks at. It is the place to check them once there are some.
-fn login(params: &Params) -> Result<Value> {
+/// Logs in: a user is a token's name, and the password is the token. Where there are no tokens everybody may, because clients
+/// that are given credentials insist on one, at which nobody looks then.
+///
+/// # Errors
+/// `UNKNOWN_TOKEN`.
+fn login(shared: &Shared, params: &Params) -> Result<Value> {
     /// How long clients use a token before they ask for another: Nacos' default, in seconds.
     const TTL_SECONDS: u32 = 18_000;
-    let user = params.text("username");
-    Ok(json!({"accessToken": "unchecked", "tokenTtl": TTL_SECONDS, "globalAdmin": false, "username": user}))
+    let (user, password) = (params.text("username"), params.text("password"));
+    shared.access.log_in(user, password)?;
+    let token = if shared.access.is_open() { "unchecked" } else { password };
+    Ok(json!({"accessToken": token, "tokenTtl": TTL_SECONDS, "globalAdmin": false, "username": user}))
 }
 
 fn json(of: &impl Serialize) -> Result<Value> {

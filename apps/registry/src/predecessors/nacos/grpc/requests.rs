@@ -9,14 +9,15 @@ use bowline_registry_nacos::api::{
     BATCH_REGISTER, BatchInstanceRequest, BatchInstanceResponse, Body, DEREGISTER, ErrorResponse,
     HealthCheckResponse, Instance, InstanceRequest, InstanceResponse, Outcome, Payload,
     PersistentInstanceRequest, QueryServiceResponse, REGISTER, ServerCheckResponse, ServiceListRequest,
-    ServiceListResponse, ServiceQueryRequest, SubscribeServiceRequest, SubscribeServiceResponse, code, kind,
-    request_id,
+    ServiceListResponse, ServiceQueryRequest, SubscribeServiceRequest, SubscribeServiceResponse, code,
+    headers, kind, request_id,
 };
 use bowline_registry_nacos::names::DEFAULT_GROUP;
 
-use super::super::names::Name;
+use super::super::names::{Name, namespace_of};
 use super::super::registry::{self, Address, Registration, Wanted};
 use super::connection::{Connection, Hub, Published};
+use crate::access::{Caller, Right};
 use crate::store::ServiceKey;
 
 /// The most bytes of the clusters that are subscribed to: they are kept with the subscription.
@@ -48,6 +49,7 @@ impl From<Error> for Refused {
         let code = match error.code() {
             Code::InvalidArgument | Code::OutOfRange => code::INVALID_PARAM,
             Code::NotFound => code::NOT_FOUND,
+            Code::Unauthenticated | Code::PermissionDenied => code::NO_RIGHT,
             Code::ResourceExhausted => code::OVER_THRESHOLD,
             Code::Unavailable => code::INVALID_SERVER_STATUS,
             Code::Unimplemented => code::NOT_IMPLEMENTED,
@@ -74,16 +76,16 @@ fn run(hub: &Hub, peer: SocketAddr, payload: &Payload, id: &str) -> Result<Paylo
         return Err(Refused { code: code::UN_REGISTER, message });
     };
     connection.heard(hub.shared.now());
+    let caller = hub.shared.access.caller(headers(payload).get("accessToken").map(String::as_str))?;
+    let asker = &Asker { hub, connection: &connection, caller };
     let answer = match kind {
         "HealthCheckRequest" => HealthCheckResponse { outcome }.payload(),
-        "InstanceRequest" => instance(hub, &connection, InstanceRequest::of(payload)?, outcome),
-        "BatchInstanceRequest" => batch(hub, &connection, BatchInstanceRequest::of(payload)?, outcome),
+        "InstanceRequest" => instance(asker, InstanceRequest::of(payload)?, outcome),
+        "BatchInstanceRequest" => batch(asker, BatchInstanceRequest::of(payload)?, outcome),
         "PersistentInstanceRequest" => persistent(PersistentInstanceRequest::of(payload)?),
-        "ServiceQueryRequest" => query(hub, &ServiceQueryRequest::of(payload)?, outcome),
-        "SubscribeServiceRequest" => {
-            subscribe(hub, &connection, SubscribeServiceRequest::of(payload)?, outcome)
-        }
-        "ServiceListRequest" => list(hub, &ServiceListRequest::of(payload)?, outcome),
+        "ServiceQueryRequest" => query(asker, &ServiceQueryRequest::of(payload)?, outcome),
+        "SubscribeServiceRequest" => subscribe(asker, SubscribeServiceRequest::of(payload)?, outcome),
+        "ServiceListRequest" => list(asker, &ServiceListRequest::of(payload)?, outcome),
         other => {
             let shown: String = other.chars().take(80).collect();
             let message = format!("`{shown}` is not understood here: this registry does Nacos' naming alone");
@@ -93,28 +95,42 @@ fn run(hub: &Hub, peer: SocketAddr, payload: &Payload, id: &str) -> Result<Paylo
     Ok(answer?)
 }
 
+/// Who asks.
+struct Asker<'a> {
+    hub: &'a Hub,
+    connection: &'a Connection,
+    caller: Caller,
+}
+
+impl Asker<'_> {
+    /// The service of a name, if that may be done with it.
+    fn key(&self, right: Right, name: &Name, namespace: &str) -> Result<ServiceKey> {
+        self.allow(right, namespace)?;
+        name.key(&self.hub.shared, namespace)
+    }
+
+    fn allow(&self, right: Right, namespace: &str) -> Result<()> {
+        self.hub.shared.access.check(&self.caller, right, namespace_of(namespace))
+    }
+}
+
 fn unknown(kind: &str, known: &str) -> Error {
     let shown: String = kind.chars().take(80).collect();
     Error::invalid_argument(format!("the type `{shown}` is unknown; use {known}"))
 }
 
 /// Registers the one instance that a connection has of a service, or deregisters it.
-fn instance(
-    hub: &Hub,
-    connection: &Connection,
-    request: InstanceRequest,
-    outcome: Outcome,
-) -> Result<Payload> {
+fn instance(asker: &Asker<'_>, request: InstanceRequest, outcome: Outcome) -> Result<Payload> {
     let name = Name::new(&request.group_name, &request.service_name)?;
-    let key = name.key(&hub.shared, &request.namespace)?;
+    let key = asker.key(Right::Register, &name, &request.namespace)?;
     match &*request.kind {
-        REGISTER => publish(hub, connection, &key, vec![request.instance])?,
+        REGISTER => publish(asker.hub, asker.connection, &key, vec![request.instance])?,
         DEREGISTER => {
             let Instance { ip, port, cluster_name, .. } = &request.instance;
             let address = Address { ip, port: *port, cluster: cluster_name };
-            let found = address.find(&hub.shared.store(), &key, &name);
+            let found = address.find(&asker.hub.shared.store(), &key, &name);
             if let Some(found) = found {
-                withdraw(hub, connection, &key, found.record.id());
+                withdraw(asker.hub, asker.connection, &key, found.record.id());
             }
         }
         other => return Err(unknown(other, "registerInstance or deregisterInstance")),
@@ -122,18 +138,13 @@ fn instance(
     InstanceResponse { outcome, kind: request.kind }.payload()
 }
 
-fn batch(
-    hub: &Hub,
-    connection: &Connection,
-    request: BatchInstanceRequest,
-    outcome: Outcome,
-) -> Result<Payload> {
+fn batch(asker: &Asker<'_>, request: BatchInstanceRequest, outcome: Outcome) -> Result<Payload> {
     if request.kind != BATCH_REGISTER {
         return Err(unknown(&request.kind, BATCH_REGISTER));
     }
     let name = Name::new(&request.group_name, &request.service_name)?;
-    let key = name.key(&hub.shared, &request.namespace)?;
-    publish(hub, connection, &key, request.instances)?;
+    let key = asker.key(Right::Register, &name, &request.namespace)?;
+    publish(asker.hub, asker.connection, &key, request.instances)?;
     BatchInstanceResponse { outcome, kind: request.kind }.payload()
 }
 
@@ -188,22 +199,17 @@ fn persistent(request: PersistentInstanceRequest) -> Result<Payload> {
     )))
 }
 
-fn query(hub: &Hub, request: &ServiceQueryRequest, outcome: Outcome) -> Result<Payload> {
+fn query(asker: &Asker<'_>, request: &ServiceQueryRequest, outcome: Outcome) -> Result<Payload> {
     let name = Name::new(&request.group_name, &request.service_name)?;
-    let key = name.key(&hub.shared, &request.namespace)?;
+    let key = asker.key(Right::Read, &name, &request.namespace)?;
     let wanted = Wanted { clusters: &request.cluster, healthy_only: request.healthy_only };
-    let (_, service_info) = registry::info(&hub.shared, &key, &name, wanted);
+    let (_, service_info) = registry::info(&asker.hub.shared, &key, &name, wanted);
     QueryServiceResponse { outcome, service_info }.payload()
 }
 
-fn subscribe(
-    hub: &Hub,
-    connection: &Connection,
-    request: SubscribeServiceRequest,
-    outcome: Outcome,
-) -> Result<Payload> {
+fn subscribe(asker: &Asker<'_>, request: SubscribeServiceRequest, outcome: Outcome) -> Result<Payload> {
     let name = Name::new(&request.group_name, &request.service_name)?;
-    let key = name.key(&hub.shared, &request.namespace)?;
+    let key = asker.key(Right::Read, &name, &request.namespace)?;
     let length = request.clusters.len();
     if length > MAX_CLUSTERS {
         return Err(Error::invalid_argument(format!(
@@ -212,18 +218,19 @@ fn subscribe(
     }
     let subject = (key.clone(), request.clusters.clone());
     if request.subscribe {
-        connection.subscribe(hub, subject, name.clone())?;
+        asker.connection.subscribe(asker.hub, subject, name.clone())?;
     } else {
-        connection.unsubscribe(hub, &subject)?;
+        asker.connection.unsubscribe(asker.hub, &subject)?;
     }
     let wanted = Wanted { clusters: &request.clusters, healthy_only: false };
-    let (_, service_info) = registry::info(&hub.shared, &key, &name, wanted);
+    let (_, service_info) = registry::info(&asker.hub.shared, &key, &name, wanted);
     SubscribeServiceResponse { outcome, service_info }.payload()
 }
 
-fn list(hub: &Hub, request: &ServiceListRequest, outcome: Outcome) -> Result<Payload> {
+fn list(asker: &Asker<'_>, request: &ServiceListRequest, outcome: Outcome) -> Result<Payload> {
+    asker.allow(Right::Read, &request.namespace)?;
     let group = if request.group_name.is_empty() { DEFAULT_GROUP } else { &request.group_name };
     let page = (request.page_no, request.page_size);
-    let (count, service_names) = registry::services(&hub.shared, &request.namespace, group, page)?;
+    let (count, service_names) = registry::services(&asker.hub.shared, &request.namespace, group, page)?;
     ServiceListResponse { outcome, count, service_names }.payload()
 }
