@@ -8,16 +8,17 @@ use bowline_registry_bowline::api::bowline::registry::v1::registry;
 use bowline_registry_bowline::api::bowline::registry::v1::{
     ClearOverrideRequest, ClearOverrideResponse, DeregisterRequest, DeregisterResponse, EndProtectionRequest,
     EndProtectionResponse, GetNodeRequest, GetNodeResponse, GetServiceRequest, GetServiceResponse,
-    KeepAliveRequest, KeepAliveResponse, ListServicesRequest, ListServicesResponse, RegisterRequest,
-    RegisterResponse, RenewRequest, RenewResponse, SetOverrideRequest, SetOverrideResponse, WatchRequest,
-    WatchResponse, registry_error,
+    KeepAliveRequest, KeepAliveResponse, LeaseSlotRequest, LeaseSlotResponse, ListServicesRequest,
+    ListServicesResponse, ListSlotsRequest, ListSlotsResponse, RegisterRequest, RegisterResponse,
+    ReleaseSlotRequest, ReleaseSlotResponse, RenewRequest, RenewResponse, SetOverrideRequest,
+    SetOverrideResponse, WatchRequest, WatchResponse, registry_error,
 };
 use bowline_registry_bowline::names::canonical;
 use bowline_rpc::Streaming;
 
 use crate::access::{Caller, Right};
 use crate::node::Shared;
-use crate::store::{News, Parts, Record, Registering, ServiceKey, check_id, check_scope};
+use crate::store::{News, Parts, Record, Registering, ServiceKey, Slot, SlotAsked, check_id, check_scope};
 use crate::{watch, wire};
 
 /// How long before its deadline a long poll answers, so that the answer arrives.
@@ -185,6 +186,46 @@ impl registry::Service for Api {
             _ = tokio::time::timeout(wait, changed) => {}
         }
         Ok(current(&self.0, &key, known))
+    }
+
+    async fn lease_slot(&self, cx: &Context, req: LeaseSlotRequest) -> Result<LeaseSlotResponse> {
+        self.allow(cx, Right::Register, &req.namespace)?;
+        let ttl = wire::duration(req.ttl.as_option(), "ttl")?;
+        let group = ServiceKey::slots(&req.namespace, &req.env, &req.group)?;
+        let holder = holder(&req.holder)?;
+        if holder.is_empty() {
+            return Err(invalid("there is no `holder`; name the process by something random"));
+        }
+        let asked = SlotAsked { group, member: req.member, ttl, holder: holder.into() };
+        let (slot, granted) = self.0.change(|store, now| store.lease_slot(asked, now))?;
+        Ok(LeaseSlotResponse {
+            slot,
+            lease_id: granted.lease,
+            ttl: bowline_rpc::codegen::buffa::MessageField::some(granted.ttl.into()),
+            renew_interval: bowline_rpc::codegen::buffa::MessageField::some((granted.ttl / 3).into()),
+            epoch: self.0.epoch,
+            ..Default::default()
+        })
+    }
+
+    async fn release_slot(&self, cx: &Context, req: ReleaseSlotRequest) -> Result<ReleaseSlotResponse> {
+        self.allow(cx, Right::Register, &req.namespace)?;
+        let group = ServiceKey::slots(&req.namespace, &req.env, &req.group)?;
+        let holder = holder(&req.holder)?;
+        let released = self.0.change(|store, now| store.release_slot(&group, req.slot, holder, now));
+        Ok(ReleaseSlotResponse { released, ..Default::default() })
+    }
+
+    async fn list_slots(&self, cx: &Context, req: ListSlotsRequest) -> Result<ListSlotsResponse> {
+        self.allow(cx, Right::Read, &req.namespace)?;
+        let group = ServiceKey::slots(&req.namespace, &req.env, &req.group)?;
+        let slots = self.0.store().slots(&group, self.0.now());
+        let told = |slot: Slot| bowline_registry_bowline::api::bowline::registry::v1::Slot {
+            slot: slot.slot,
+            member: slot.member,
+            ..Default::default()
+        };
+        Ok(ListSlotsResponse { slots: slots.into_iter().map(told).collect(), ..Default::default() })
     }
 
     async fn get_node(&self, cx: &Context, _req: GetNodeRequest) -> Result<GetNodeResponse> {

@@ -6,7 +6,7 @@ use bowline_core::{Error, Result};
 use bowline_registry_bowline::names::is_label;
 use serde::{Deserialize, Serialize};
 
-use crate::AccessConfig;
+use crate::{AccessConfig, DiskConfig};
 
 /// Settings of a [`Node`](crate::Node). Every one has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +60,8 @@ pub struct Config {
     /// How long an override is kept for an instance that is gone. 1 h, as in Eureka.
     #[serde(with = "bowline_config::duration")]
     pub keep_overrides: Duration,
+    /// Where to write down what the node knows, for a start at which no other node can tell; nowhere without.
+    pub disk: Option<DiskConfig>,
     /// The environment that Eureka's clients, whose protocol knows none, see and register in. Empty for `default`.
     pub eureka_env: String,
     /// The environment that Nacos' clients, whose protocol knows none, see and register in. Empty for `default`.
@@ -84,6 +86,7 @@ impl Default for Config {
             partition_window: Duration::from_secs(300),
             protection_threshold: 85,
             keep_overrides: Duration::from_secs(3600),
+            disk: None,
             eureka_env: String::new(),
             nacos_env: String::new(),
         }
@@ -119,6 +122,8 @@ pub struct Limits {
     pub changes_kept: usize,
     /// Instances with an override, those that are gone included. 20 000.
     pub overrides: usize,
+    /// Instances that nodes check. 2 000: each costs a probe every 10 s.
+    pub checks: usize,
 }
 
 impl Default for Limits {
@@ -136,6 +141,7 @@ impl Default for Limits {
             leases_per_renewal: 10_000,
             changes_kept: 1_024,
             overrides: 20_000,
+            checks: 2_000,
         }
     }
 }
@@ -170,6 +176,9 @@ impl Config {
                     "`{name}` is no environment; use up to 63 of a-z, A-Z, 0-9, `-` and `_`"
                 ));
             }
+        }
+        if let Some(disk) = &self.disk {
+            disk.check()?;
         }
         let limits = &self.limits;
         for (name, limit) in [

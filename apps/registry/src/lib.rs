@@ -11,8 +11,10 @@
 
 mod access;
 mod api;
+mod checks;
 mod cluster;
 mod config;
+mod disk;
 mod dns;
 mod node;
 pub mod peers;
@@ -25,6 +27,7 @@ mod wire;
 pub use access::{AccessConfig, Grant, Right, Token};
 pub use cluster::{Cluster, ClusterConfig, ClusterTls};
 pub use config::{Config, Limits};
+pub use disk::DiskConfig;
 pub use dns::{Dns, DnsConfig};
 pub use node::{Node, Stats};
 pub use predecessors::nacos::grpc::{Nacos, NacosConfig};

@@ -147,7 +147,8 @@ impl Node {
             store: Mutex::new(Store::of(config.clone(), owner)),
             sooner: Notify::new(),
             closed: watch::Sender::new(false),
-            sweeps: AtomicBool::new(false),
+            // Who is alone has nobody else to do it.
+            sweeps: AtomicBool::new(named.is_none()),
             clock,
             config,
         })))
@@ -170,12 +171,31 @@ impl Node {
         Predecessors::new(Arc::clone(&self.0))
     }
 
-    /// Lets leases run out, until `cx` is done.
+    /// Takes in what was written down in an earlier life, if the settings name a file. To be called before the node serves.
+    /// A file that is not whole is left alone: the node starts without, and its clients come back.
+    pub fn restore(&self) {
+        let Some(disk) = &self.0.config.disk else { return };
+        match self.0.read_back(disk) {
+            Ok(0) => {}
+            Ok(facts) => {
+                tracing::info!(facts, file = %disk.file.display(), "what was written down is taken in")
+            }
+            Err(error) => tracing::error!(%error, "what was written down is of no use; starting without"),
+        }
+    }
+
+    /// Lets leases run out, checks persistent instances, and writes down what there is where the settings say so, until `cx`
+    /// is done.
     ///
     /// # Errors
     /// Why `cx` is done. It ends for nothing else.
     pub async fn run(&self, cx: &Context) -> Result<()> {
-        cx.run(self.0.expire()).await
+        let checks = crate::checks::run(Arc::clone(&self.0));
+        let tended = cx.run(async { tokio::join!(self.0.expire(), checks).0 });
+        match &self.0.config.disk {
+            None => tended.await,
+            Some(disk) => tokio::join!(tended, self.0.write_down(cx, disk)).0,
+        }
     }
 
     pub(crate) fn shared(&self) -> Arc<Shared> {

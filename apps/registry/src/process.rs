@@ -65,6 +65,7 @@ pub async fn run(boot: Boot) -> Result<()> {
         Some(cluster) => Node::named(config.registry.clone(), &cluster.node, &cluster.zone)?,
     };
     node.tell(service.metrics());
+    node.restore();
     let server =
         service.server()?.mount(node.service_def()).fallback(node.predecessors()).middleware(node.guard());
     let leases = node.clone();

@@ -165,3 +165,51 @@ async fn nodes_know_each_other_by_their_certificates() {
     nodes.have(&[2], "secret", &["stranger"]).await;
     assert_eq!((nodes.streams(0).await, nodes.streams(1).await, nodes.streams(2).await), (1, 1, 0));
 }
+
+#[tokio::test]
+async fn what_a_lost_node_checked_another_checks_from_then_on() {
+    let mut nodes = Nodes::start(&["a", "a", "b"]).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let check = json!({"tcp": {}, "interval": "1s", "unhealthyAfter": 1});
+    let instance = json!({"endpoints": [format!("http://127.0.0.1:{port}")], "weight": 1, "check": check});
+    nodes.post(0, "catalog/instances/p", "register", json!({"instance": instance})).await;
+    let is = |status: &'static str| move |statuses: &[String]| statuses == [status];
+    nodes.until_statuses(1, "catalog", is("")).await;
+    nodes.kill(0).await;
+    // Whoever checks it now sees that nobody listens any more, and all hear of it.
+    drop(listener);
+    for n in [1, 2] {
+        nodes.until_statuses(n, "catalog", is("INSTANCE_STATUS_STARTING")).await;
+    }
+    nodes.run(0);
+    nodes.ready(0).await;
+    nodes.until_statuses(0, "catalog", is("INSTANCE_STATUS_STARTING")).await;
+    let _listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    for n in 0..3 {
+        nodes.until_statuses(n, "catalog", is("")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_is_alone_knows_after_a_restart_what_it_wrote_down() {
+    let mut nodes = Nodes::prepare(None, &["a"]);
+    nodes.write_down(0);
+    nodes.run(0);
+    nodes.ready(0).await;
+    nodes.register(0, "orders", "o-1", "h1").await;
+    nodes.register(0, "orders", "o-2", "h2").await;
+    nodes.post(0, "orders/instances/o-1", "setOverride", json!({"changes": {"weight": 7}})).await;
+    nodes.deregister(0, "orders", "o-2", "h2").await;
+    nodes.stop(0).await;
+    nodes.run(0);
+    nodes.ready(0).await;
+    assert_eq!(
+        nodes.list(0, "orders").await,
+        [("o-1".to_owned(), json!(7))],
+        "known before anybody came back"
+    );
+    // Its holder comes back, and it is as it was.
+    nodes.post(0, "orders/instances/o-1", "renew", json!({})).await;
+    nodes.until_orphans(0, |orphans| orphans == 0).await;
+}

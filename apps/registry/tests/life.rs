@@ -30,6 +30,13 @@ async fn what_is_registered_is_seen_as_it_was_registered_and_gone_once_deregiste
     assert_eq!(error.code(), bowline_core::Code::FailedPrecondition);
 }
 
+/// What somebody sees who asks for the first time.
+async fn client_of(link: &Link) -> State {
+    let client = link.client();
+    let watcher = client.watch("catalog");
+    until(&watcher, |s| s.state != State::Pending).await.state
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_instance_that_is_no_longer_renewed_expires_in_time() {
     let running = Running::start(Config::default());
@@ -41,8 +48,10 @@ async fn an_instance_that_is_no_longer_renewed_expires_in_time() {
     assert_eq!(watcher.current().state, State::Live, "it is renewed for as long as it is held");
     drop(registration);
     let dropped = tokio::time::Instant::now();
-    let snapshot = until(&watcher, |s| s.instances.is_empty()).await;
-    assert_eq!(snapshot.state, State::Empty(Emptiness::Expired));
+    let snapshot = until(&watcher, |s| s.state != State::Live).await;
+    assert_eq!(ids(&snapshot), ["c-1"], "the last one is kept, stale: nobody removed it");
+    assert!(snapshot.fault.as_ref().unwrap().contains("have run out"), "{:?}", snapshot.fault);
+    assert_eq!(client_of(&link).await, State::Empty(Emptiness::Expired), "who has known none is told why");
     let took = dropped.elapsed();
     assert!((19 * SEC..=30 * SEC).contains(&took), "{took:?}");
 }

@@ -173,7 +173,6 @@ async fn malformed_requests_are_refused_with_the_parameter() {
         ("POST", format!("{who}&enabled=perhaps"), "`enabled`"),
         ("POST", format!("{who}&metadata=nothing"), "`metadata`"),
         ("POST", format!("{who}&metadata=bowline.nacos=x"), "`bowline.nacos`"),
-        ("POST", format!("{who}&ephemeral=false"), "persistent"),
         ("POST", format!("{who}&namespaceId=a/b"), "namespace"),
         ("DELETE", "serviceName=s".into(), "`port` is missing"),
     ] {

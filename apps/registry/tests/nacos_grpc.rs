@@ -10,9 +10,9 @@ use bowline_core::{Context, Endpoint};
 use bowline_discovery::{Discovery, Registrar};
 use bowline_registry_nacos::api::{
     Body, ClientDetectionRequest, ClientDetectionResponse, ConnectResetRequest, ConnectResetResponse,
-    HealthCheckRequest, HealthCheckResponse, Instance, InstanceRequest, Outcome, PersistentInstanceRequest,
-    QueryServiceResponse, REGISTER, ServerCheckRequest, ServiceListRequest, ServiceListResponse,
-    ServiceQueryRequest, SubscribeServiceRequest, code,
+    DEREGISTER, HealthCheckRequest, HealthCheckResponse, Instance, InstanceRequest, InstanceResponse,
+    Outcome, PersistentInstanceRequest, QueryServiceResponse, REGISTER, ServerCheckRequest,
+    ServiceListRequest, ServiceListResponse, ServiceQueryRequest, SubscribeServiceRequest, code,
 };
 use bowline_registry_nacos::{Credentials, NacosRegistry, Options};
 use common::nacos::{RealNacos, at, of, ports};
@@ -195,6 +195,28 @@ async fn a_node_that_goes_down_sends_its_clients_elsewhere() {
 }
 
 #[tokio::test]
+async fn a_persistent_instance_outlives_its_connection_and_goes_when_it_is_told() {
+    let node = RealNacos::start(|_| ()).await;
+    let persistent = |kind: &str| PersistentInstanceRequest {
+        service_name: "s".into(),
+        kind: kind.into(),
+        instance: at(1),
+        ..Default::default()
+    };
+    let client = node.client().await;
+    let _: InstanceResponse = client.ask(&persistent(REGISTER)).await;
+    drop(client);
+    let client = node.client().await;
+    let query = ServiceQueryRequest { service_name: "s".into(), ..Default::default() };
+    let list: QueryServiceResponse = client.ask(&query).await;
+    let host = &list.service_info.hosts[0];
+    assert!(!host.ephemeral && !host.healthy, "nobody has seen it well: {host:?}");
+    let _: InstanceResponse = client.ask(&persistent(DEREGISTER)).await;
+    let list: QueryServiceResponse = client.ask(&query).await;
+    assert!(list.service_info.hosts.is_empty());
+}
+
+#[tokio::test]
 async fn what_cannot_be_done_is_refused_with_its_cause() {
     let settings = |config: &mut bowline_registry::NacosConfig| {
         (config.instances_per_connection, config.subscriptions_per_connection) = (2, 1);
@@ -214,8 +236,10 @@ async fn what_cannot_be_done_is_refused_with_its_cause() {
     }
     let (refused, message) = client.refused(&InstanceRequest { kind: "x".into(), ..of("s") }).await;
     assert_eq!((refused, message.contains("`x` is unknown")), (code::INVALID_PARAM, true), "{message}");
-    let (refused, _) = client.refused(&PersistentInstanceRequest::default()).await;
-    assert_eq!(refused, code::NOT_IMPLEMENTED);
+    let nowhere =
+        PersistentInstanceRequest { service_name: "s".into(), kind: REGISTER.into(), ..Default::default() };
+    let (refused, message) = client.refused(&nowhere).await;
+    assert_eq!((refused, message.contains("`ip` is missing")), (code::INVALID_PARAM, true), "{message}");
     let (refused, _) = client.refused(&Outcomeless::default()).await;
     assert_eq!(refused, code::NO_HANDLER);
 

@@ -144,7 +144,7 @@ impl Agent {
 
     /// Takes the instance out, with retries until the lease must have run out anyway.
     async fn leave(&self, instance: &Instance) {
-        let ttl = self.inner.options.ttl.unwrap_or(DEFAULT_TTL);
+        let ttl = self.inner.options.ttl.unwrap_or(convert::DEFAULT_TTL);
         let mut backoff = self.inner.backoff();
         let trying = async {
             loop {
@@ -163,9 +163,6 @@ impl Agent {
         self.status.send_modify(|s| s.ended = Some(confirmed));
     }
 }
-
-/// What the registry grants to who asks for nothing in particular.
-const DEFAULT_TTL: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Waits until the registration is cancelled (`true`) or dropped (`false`).
 async fn withdrawn(wishes: &mut watch::Receiver<Wish>) -> bool {
@@ -209,8 +206,7 @@ impl Inner {
             Box::pin(async move { client.register(&cx, request).await })
         };
         let granted = self.attempt(register).await?;
-        let every = granted.renew_interval.into_option().and_then(|d| d.try_into().ok());
-        Ok((granted.lease_id, every.unwrap_or(DEFAULT_TTL / 3)))
+        Ok((granted.lease_id, convert::renew_interval(granted.renew_interval.into_option())))
     }
 
     async fn deregister(&self, instance: &Instance, holder: &str) -> Result<()> {

@@ -1,9 +1,21 @@
 //! Instances here and on the wire.
 
+use std::time::Duration;
+
 use bowline_core::{Error, Instance, InstanceId, InstanceStatus, Result, Tenant};
+
+use bowline_rpc::codegen::buffa_types::google::protobuf;
 
 use crate::api::bowline::registry::v1 as wire;
 use crate::names::canonical;
+
+/// What the registry grants to who asks for nothing in particular.
+pub(crate) const DEFAULT_TTL: Duration = Duration::from_secs(30);
+
+/// How often to renew a lease.
+pub(crate) fn renew_interval(sent: Option<protobuf::Duration>) -> Duration {
+    sent.and_then(|interval| interval.try_into().ok()).unwrap_or(DEFAULT_TTL / 3)
+}
 
 /// As it is sent. `env` is the environment of who has none of its own.
 pub(crate) fn to_wire(instance: &Instance, env: &str) -> wire::Instance {

@@ -25,6 +25,11 @@ impl Inner {
         Backoff::new(self.options.backoff_first, self.options.backoff_max)
     }
 
+    /// A name for who registers or leases: no two are the same.
+    pub(crate) fn holder(&self) -> String {
+        format!("{:016x}{:016x}", self.rng.next_u64(), self.rng.next_u64())
+    }
+
     /// One request to the current node, bounded. A node that fails has had its turn.
     pub(crate) async fn attempt<T>(
         &self,

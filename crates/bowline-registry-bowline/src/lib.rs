@@ -26,6 +26,7 @@ mod nodes;
 mod options;
 mod registry;
 mod session;
+mod slots;
 mod subscriptions;
 mod view;
 
@@ -36,3 +37,4 @@ pub mod api {
 
 pub use options::Options;
 pub use registry::BowlineRegistry;
+pub use slots::SlotLease;

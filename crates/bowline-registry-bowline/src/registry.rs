@@ -18,6 +18,7 @@ use crate::names;
 use crate::nodes::Nodes;
 use crate::options::Options;
 use crate::session::Session;
+use crate::slots::{self, SlotLease};
 use crate::subscriptions::Subscriptions;
 
 /// Bowline's registry as a [`Registrar`] and a [`Discovery`].
@@ -51,10 +52,23 @@ pub struct BowlineRegistry {
 }
 
 /// The tasks of the registrations: they end when the adapter and all registrations are dropped.
-struct Owner {
+pub(crate) struct Owner {
     inner: Arc<Inner>,
     tasks: Tracker,
     is_keeping: AtomicBool,
+}
+
+impl Owner {
+    /// Renews leases from now on.
+    fn keep(&self) {
+        if !self.is_keeping.swap(true, Ordering::Relaxed) {
+            let inner = Arc::clone(&self.inner);
+            self.tasks.spawn(supervise(Arc::clone(&inner), move || {
+                let inner = Arc::clone(&inner);
+                async move { inner.keeper.run(&inner).await }
+            }));
+        }
+    }
 }
 
 impl Drop for Owner {
@@ -109,6 +123,27 @@ impl BowlineRegistry {
             is_watching: Arc::default(),
             watching: Tracker::new(),
         })
+    }
+}
+
+impl BowlineRegistry {
+    /// Leases a slot of a group: the smallest number that no other member has. `member` names this one and whoever replaces
+    /// it, who inherits the slot; empty for none. It is asked for in the background, for ever, and renewed until the result
+    /// is released or dropped.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` if the group is no name that a service could have.
+    pub fn lease_slot(&self, group: &str, member: &str) -> Result<SlotLease> {
+        if !names::is_service(group) {
+            return Err(Error::invalid_argument(format!(
+                "`{group}` is no group of slots: use 1 to 253 of a-z, A-Z, 0-9, `-`, `_` and `.`"
+            )));
+        }
+        self.owner.keep();
+        let inner = Arc::clone(&self.owner.inner);
+        let (lease, task) = slots::lease(inner, group, member, Arc::clone(&self.owner) as Arc<_>);
+        self.owner.tasks.spawn(task);
+        Ok(lease)
     }
 }
 
@@ -170,16 +205,10 @@ impl Registrar for BowlineRegistry {
         Box::pin(async move {
             cx.check()?;
             let owner = Arc::clone(&self.owner);
+            owner.keep();
             let inner = &owner.inner;
-            if !owner.is_keeping.swap(true, Ordering::Relaxed) {
-                let inner = Arc::clone(inner);
-                owner.tasks.spawn(supervise(Arc::clone(&inner), move || {
-                    let inner = Arc::clone(&inner);
-                    async move { inner.keeper.run(&inner).await }
-                }));
-            }
             let patience = inner.options.patience;
-            let holder = format!("{:016x}{:016x}", inner.rng.next_u64(), inner.rng.next_u64());
+            let holder = inner.holder();
             let (wish, wishes) = watch::channel(Wish::Announced(Arc::new(instance.clone()), 1));
             let (status_sender, status) = watch::channel(Status::default());
             let agent = Agent { inner: Arc::clone(inner), wishes, status: status_sender, holder };

@@ -199,11 +199,12 @@ impl View {
         }
         let mut entries = entries.peekable();
         if entries.peek().is_none() {
-            // Nobody removed those that were there and none ran out: this registry has never heard of them.
-            if self.empty == Emptiness::Unknown && !publisher.current().instances.is_empty() {
-                return publisher.fail(&Error::unavailable(
-                    "the registry has restarted and lists no instance; none of those it listed before has come back",
-                ));
+            // Nobody removed those that were there. The last known are better than none: who tries them learns the truth.
+            if self.empty != Emptiness::Cancelled && !publisher.current().instances.is_empty() {
+                return publisher.fail(&Error::unavailable(match self.empty {
+                    Emptiness::Expired => "the leases of all instances have run out; the last ones are kept",
+                    _ => "the registry has restarted and lists no instance; none of those it listed before has come back",
+                }));
             }
             publisher.publish_empty(self.empty);
         } else {

@@ -50,7 +50,7 @@ impl Bowline {
 }
 
 impl Backend for Bowline {
-    const LAST_DEATH: LastDeath = LastDeath::Decided;
+    const LAST_DEATH: LastDeath = LastDeath::Kept;
 
     async fn start() -> Self {
         build(&[("bowline-registry", "bowline-registry")]);

@@ -35,8 +35,6 @@ pub const GRACE: Duration = Duration::from_secs(6);
 pub enum LastDeath {
     /// It stays, stale: the registry does not know more than that nobody renewed a lease.
     Kept,
-    /// There is none, expired: the registry decides that, and knows whether it lost many at a time.
-    Decided,
     /// There is none, as if it was removed: the registry does not tell one from the other.
     Untold,
 }

@@ -170,9 +170,6 @@ pub async fn the_death_of_the_last_one_is_told_from_its_removal<B: Backend>() {
             assert_eq!((ids(&seen), seen.fault.is_some()), (vec!["a"], true));
             throughout(&watcher, LEASE, "a, stale", |s| is_stale(s) && ids(s) == ["a"]).await;
         }
-        LastDeath::Decided => {
-            until(&watcher, "nobody, expired", |s| s.state == State::Empty(Emptiness::Expired)).await;
-        }
         LastDeath::Untold => {
             // As if it was removed; or not even that, where the watcher's own connection broke just then.
             until(&watcher, "nobody", |s| matches!(s.state, State::Empty(_))).await;

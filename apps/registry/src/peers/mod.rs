@@ -21,6 +21,7 @@ use session::Session;
 pub use crate::proto::bowline::registry::peer::v1 as api;
 
 pub use topology::{Member, Topology, node_number};
+pub(crate) use wire::{fact as write_fact, read as read_fact};
 
 /// How soon the one with the lower number of two nodes calls again; and after which time the other one does, for it may be
 /// that only that one wants the stream.

@@ -28,7 +28,7 @@ pub(super) fn name(key: &ServiceKey) -> wire::ServiceName {
 
 pub(super) fn key(name: Option<&wire::ServiceName>) -> Result<ServiceKey> {
     let name = name.ok_or_else(|| malformed("there is no service"))?;
-    ServiceKey::new(&name.namespace, &name.env, &name.service)
+    ServiceKey::told(&name.namespace, &name.env, &name.service)
 }
 
 fn version(of: Version) -> wire::Version {
@@ -66,7 +66,7 @@ fn millis(time: Duration) -> u64 {
 }
 
 /// A fact as it is sent, and its size, about.
-pub(super) fn fact(of: &Fact) -> (wire::Fact, usize) {
+pub(crate) fn fact(of: &Fact) -> (wire::Fact, usize) {
     let (said, size) = match &of.said {
         Said::Here(announced) => {
             let instance = announced.record.instance().encode_to_vec();
@@ -110,7 +110,7 @@ pub(super) fn fact(of: &Fact) -> (wire::Fact, usize) {
 }
 
 /// A fact that was sent.
-pub(super) fn read(sent: wire::Fact) -> Result<Fact> {
+pub(crate) fn read(sent: wire::Fact) -> Result<Fact> {
     let key = key(sent.service.as_option())?;
     let version = version_of(sent.version.as_option())?;
     let id: Arc<str> = sent.id.into();
@@ -163,7 +163,7 @@ fn announced(key: &ServiceKey, id: &Arc<str>, here: wire::Here) -> Result<Announ
         return Err(malformed(format!("the instance `{id}` of {key} calls itself `{own}` of `{service}`")));
     }
     Ok(Announced {
-        record: Arc::new(Record::new(instance, &limits())?),
+        record: Arc::new(Record::told(instance, &limits())?),
         holder: crate::api::holder(&here.holder)?.into(),
         sequence: here.sequence,
         ttl: Duration::from_millis(here.ttl_ms),

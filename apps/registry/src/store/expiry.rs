@@ -124,7 +124,7 @@ impl Store {
 
     /// Whether a group of which one is due is protected from now on, or has been.
     fn is_protected(&mut self, group: &Group, now: Instant) -> bool {
-        if self.protection.is_off() {
+        if self.protection.is_off() || group.0.is_slots() {
             return false;
         }
         if self.protection.groups.contains_key(group) {

@@ -7,6 +7,9 @@ use bowline_core::Result;
 use bowline_registry_bowline::api::bowline::registry::v1::registry_error;
 use bowline_registry_bowline::names::{canonical, is_id, is_label, is_service};
 
+/// What names of slots begin with, and those of services never do.
+const SLOTS: &str = ".slots.";
+
 /// Names a service: namespace, environment, name.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceKey {
@@ -24,6 +27,32 @@ impl ServiceKey {
         let (namespace, env) = scope(namespace, env)?;
         service_name(service)?;
         Ok(Self { namespace: namespace.into(), env: env.into(), service: service.into() })
+    }
+
+    /// Where the slots of a group are kept: under a name that no service can have.
+    ///
+    /// # Errors
+    /// `INVALID_NAME` if a part is malformed or too long.
+    pub fn slots(namespace: &str, env: &str, group: &str) -> Result<Self> {
+        let (namespace, env) = scope(namespace, env)?;
+        service_name(group)?;
+        Ok(Self { namespace: namespace.into(), env: env.into(), service: format!("{SLOTS}{group}").into() })
+    }
+
+    /// A key that another node has checked: of a service, or of slots.
+    ///
+    /// # Errors
+    /// `INVALID_NAME` if it is neither.
+    pub(crate) fn told(namespace: &str, env: &str, name: &str) -> Result<Self> {
+        match name.strip_prefix(SLOTS) {
+            Some(group) => Self::slots(namespace, env, group),
+            None => Self::new(namespace, env, name),
+        }
+    }
+
+    /// Whether it is of slots, and of no service.
+    pub(crate) fn is_slots(&self) -> bool {
+        self.service.starts_with(SLOTS)
     }
 
     /// Sorts before every service of a namespace and environment, in the form they are kept in.

@@ -13,6 +13,8 @@
 //!   again, later, how it is.
 //! - A lease alone never ends for another node's silence: what a lost node had is taken out only by [`Store::sweep`].
 
+mod check;
+mod checked;
 mod digests;
 mod expiry;
 mod facts;
@@ -27,19 +29,22 @@ mod recent;
 mod record;
 mod replicated;
 mod service;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod tombs;
 mod types;
 mod version;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bowline_core::{Instant, Result};
 use bowline_registry_bowline::api::bowline::registry::v1::{RemovalReason, registry_error};
 
+pub use check::{Check, Probe};
+pub use checked::Checked;
 pub use digests::BUCKETS;
 pub use facts::{Announced, Fact, FactKey, Kind, Said};
 pub use hash::number;
@@ -51,6 +56,7 @@ pub use recent::{Happened, Recent};
 pub use record::Record;
 pub use replicated::Heard;
 pub use service::{Changes, List, News};
+pub use slots::{Slot, SlotAsked};
 pub use tombs::Gone;
 pub use types::{Counts, Granted, Registered, Registering, Summary};
 pub use version::{Owner, Version};
@@ -73,6 +79,8 @@ pub struct Store {
     clock: Clock,
     services: BTreeMap<ServiceKey, Service>,
     instances: usize,
+    /// Those that nodes check.
+    checked: BTreeSet<(ServiceKey, Arc<str>)>,
     leases: Leases,
     owners: Owners,
     tombs: Tombs,
@@ -108,6 +116,7 @@ impl Store {
             clock: Clock::new(own, first),
             services: BTreeMap::new(),
             instances: 0,
+            checked: BTreeSet::new(),
             // Far from those of any other node.
             leases: Leases::new(hash::of(&[&own.node.to_le_bytes(), &own.life.to_le_bytes()])),
             owners: Owners::new(own),
@@ -151,6 +160,11 @@ impl Store {
         let mut ttl = self.ttl(asked.ttl)?;
         let Registering { key, record: mut registered, holder, mut sequence, .. } = asked;
         let id = Arc::clone(registered.id());
+        if registered.is_checked() {
+            ttl = self.config.max_ttl;
+            self.check_room_for_checks(&key, &id)?;
+            registered = registered.with_health_of(self.get(&key, &id).map(|known| &*known.registered));
+        }
         if self.tombs.refuses(&key, &id, &holder) {
             return Err(registry_error::registration_cancelled().with_message(format!(
                 "the registration of `{id}` of {key} was cancelled; register anew, with a new holder"
@@ -250,6 +264,11 @@ impl Store {
         let (revision, log_limit) = (self.revision, self.config.limits.changes_kept);
         registration.record = served(&registration.registered, self.overrides.come(&of.key, &of.id));
         let record = Arc::clone(&registration.record);
+        if record.is_checked() {
+            self.checked.insert((of.key.clone(), Arc::clone(&of.id)));
+        } else if before.is_some() {
+            self.checked.remove(&(of.key.clone(), Arc::clone(&of.id)));
+        }
         let service =
             self.services.entry(of.key.clone()).or_insert_with(|| Service::new(revision, log_limit));
         if service.insert(registration) {
@@ -266,6 +285,16 @@ impl Store {
             return Err(registry_error::invalid_ttl().with_message(message));
         }
         Ok(ttl)
+    }
+
+    fn check_room_for_checks(&self, key: &ServiceKey, id: &Arc<str>) -> Result<()> {
+        let most = self.config.limits.checks;
+        if self.checked.len() < most || self.checked.contains(&(key.clone(), Arc::clone(id))) {
+            return Ok(());
+        }
+        Err(registry_error::too_many_instances().with_message(format!(
+            "there are {most} instances with a check; remove some or raise `limits.checks` of the registry"
+        )))
     }
 
     /// Whether one more instance of this service fits; names that nobody uses any more give way.
@@ -402,6 +431,9 @@ impl Store {
             self.leases.end(lease);
         }
         self.instances -= 1;
+        if registration.record.is_checked() {
+            self.checked.remove(&(of.key.clone(), Arc::clone(&of.id)));
+        }
         self.digests.change(of, Some(registration.version), None);
         self.owners.change(Some(registration.version.owner), None, now);
         self.overrides.go(&of.key, &of.id, now);
@@ -410,6 +442,9 @@ impl Store {
 
     fn note(&mut self, key: ServiceKey, record: Arc<Record>, happened: Happened, now: Instant) {
         self.revision += 1;
+        if key.is_slots() {
+            return;
+        }
         self.changes.add(Recent { at: now, key: key.clone(), record, happened });
         if self.changed.last() != Some(&key) {
             self.changed.push(key);

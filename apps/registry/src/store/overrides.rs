@@ -155,6 +155,11 @@ impl Overrides {
         (!forgotten && !kept.overridden.is_empty()).then_some(&kept.overridden)
     }
 
+    /// Names all, those that were taken back included.
+    pub(super) fn names(&self) -> impl Iterator<Item = &Name> {
+        self.kept.keys()
+    }
+
     /// Those of a service that say something, by id.
     pub(super) fn of(&self, key: &ServiceKey) -> impl Iterator<Item = (&Arc<str>, &Kept)> {
         let all = self.kept.range((key.clone(), Arc::from(""))..).take_while(move |((k, _), _)| k == key);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bowline_core::Instant;
 
 use super::service::Registration;
-use super::{Counts, List, News, Recent, Registered, ServiceKey, Store, Summary};
+use super::{Counts, FactKey, Kind, List, News, Recent, Registered, ServiceKey, Store, Summary};
 
 impl Store {
     /// How much there is.
@@ -32,6 +32,26 @@ impl Store {
             None if known == Some(0) => News::None,
             None => News::List(Arc::new(List::unknown())),
         }
+    }
+
+    /// Names everything that is known.
+    pub(crate) fn fact_keys(&self) -> Vec<FactKey> {
+        let of =
+            |key: &ServiceKey, id: &Arc<str>, kind| FactKey { key: key.clone(), id: Arc::clone(id), kind };
+        let services = self.services.iter();
+        let mut all: Vec<_> = services
+            .flat_map(|(key, s)| s.instances.keys().map(move |id| of(key, id, Kind::Instance)))
+            .collect();
+        // Sorted, and of both kinds together what went and what is there.
+        let gone = self.tombs.keys().filter(|(key, id)| self.get(key, id).is_none());
+        all.extend(gone.map(|(key, id)| of(key, id, Kind::Instance)));
+        all.extend(self.overrides.names().map(|(key, id)| of(key, id, Kind::Override)));
+        all
+    }
+
+    /// The same as long as nothing changes that nodes tell each other.
+    pub(crate) fn told(&self) -> (u64, u64) {
+        (self.revision, self.clock.last())
     }
 
     /// The namespace of the instance with this lease.
@@ -81,7 +101,7 @@ impl Store {
         self.services
             .range(ServiceKey::before_all(namespace, env)..)
             .take_while(|(key, _)| key.namespace() == namespace && key.env() == env)
-            .filter(|(_, s)| !s.instances.is_empty())
+            .filter(|(key, s)| !s.instances.is_empty() && !key.is_slots())
             .map(|(key, s)| Summary {
                 key: key.clone(),
                 instances: s.instances.len(),

@@ -8,7 +8,7 @@ use bowline_registry_bowline::api::bowline::registry::v1::{Instance, InstanceSta
 use bowline_rpc::Message;
 
 use super::hash::Fnv;
-use super::{Override, key};
+use super::{Check, Override, key};
 use crate::Limits;
 
 /// An instance as the store keeps and shares it: immutable.
@@ -27,7 +27,17 @@ impl Record {
     ///
     /// # Errors
     /// `INVALID_NAME` for its id, `INVALID_INSTANCE` for what is malformed or beyond `limits`.
-    pub fn new(instance: Instance, limits: &Limits) -> Result<Self> {
+    pub fn new(mut instance: Instance, limits: &Limits) -> Result<Self> {
+        // The registry's to say: not well before a probe has said so.
+        instance.unhealthy = instance.check.is_set();
+        Self::told(instance, limits)
+    }
+
+    /// Checks an instance that another node took.
+    ///
+    /// # Errors
+    /// As [`Record::new`].
+    pub(crate) fn told(instance: Instance, limits: &Limits) -> Result<Self> {
         key::instance_id(&instance.id)?;
         check(&instance, limits)?;
         let (_, size) = fingerprint(&instance);
@@ -51,6 +61,35 @@ impl Record {
         let mut sum = Fnv::from(hash);
         let size = size + overridden.fingerprint(|part| sum.write(part));
         Self { id: Arc::clone(&self.id), instance, hash: sum.finish(), size, overridden: Some(overridden) }
+    }
+
+    /// The same instance, as what is known of it says of its health: if it is checked as before.
+    pub(super) fn with_health_of(self: Arc<Self>, known: Option<&Self>) -> Arc<Self> {
+        let (own, known) = (&self.instance, known.map(|known| &known.instance));
+        let same = known.filter(|known| (&known.check, &known.endpoints) == (&own.check, &own.endpoints));
+        match same.filter(|known| known.unhealthy != own.unhealthy) {
+            Some(known) => Arc::new(Self::trusted(Instance { unhealthy: known.unhealthy, ..own.clone() })),
+            None => self,
+        }
+    }
+
+    /// The same instance as it is served while it is not well.
+    pub(super) fn not_ready(&self) -> Self {
+        let status = InstanceStatus::INSTANCE_STATUS_STARTING.into();
+        let instance = Instance { status, ..self.instance.clone() };
+        let (hash, size) = (fingerprint(&instance).0, self.size);
+        // What an operator set is told beside it, and part of what the hash stands for.
+        let mut sum = Fnv::from(hash);
+        if let Some(overridden) = &self.overridden {
+            overridden.fingerprint(|part| sum.write(part));
+        }
+        let (id, overridden) = (Arc::clone(&self.id), self.overridden.clone());
+        Self { id, instance, hash: sum.finish(), size, overridden }
+    }
+
+    /// Whether nodes check it.
+    pub fn is_checked(&self) -> bool {
+        self.instance.check.is_set()
     }
 
     /// Names it within its service.
@@ -116,6 +155,7 @@ fn check(instance: &Instance, limits: &Limits) -> Result<()> {
             .parse::<Endpoint>()
             .map_err(|e| invalid(instance, &format!("is malformed: {}", e.message())).with_source(e))?;
     }
+    Check::of(instance)?;
     let most = limits.metadata_entries;
     if instance.metadata.len() > most {
         let what = format!("has {} entries of metadata; at most {most}", instance.metadata.len());

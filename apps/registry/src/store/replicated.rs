@@ -70,7 +70,10 @@ impl Store {
             let is_own = known.version.owner == own;
             // Of one process the later word counts, whichever node has heard it; of two, the one that came later.
             let is_later = match known.holder == holder {
-                true if sequence == known.sequence => is_own && self.heard_from(known) > said,
+                // Nobody but nodes is heard of what is checked, and all of them always.
+                true if sequence == known.sequence => {
+                    is_own && !registered.is_checked() && self.heard_from(known) > said
+                }
                 true => sequence < known.sequence,
                 false => is_own && known.since > since,
             };

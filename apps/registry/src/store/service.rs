@@ -33,10 +33,12 @@ pub(super) struct Registration {
 
 /// What is served of what was registered.
 pub(super) fn served(registered: &Arc<Record>, overridden: Option<Arc<Override>>) -> Arc<Record> {
-    match overridden {
+    let record = match overridden {
         Some(overridden) => Arc::new(registered.with_override(overridden)),
         None => Arc::clone(registered),
-    }
+    };
+    // Whatever an operator wants: nobody can make it well by saying so.
+    if record.instance().unhealthy && record.is_up() { Arc::new(record.not_ready()) } else { record }
 }
 
 /// The whole list of a service at one revision. Shared by all who ask at that revision.

@@ -55,6 +55,11 @@ impl Clock {
         self.own
     }
 
+    /// The latest there was.
+    pub(super) fn last(&self) -> u64 {
+        self.last
+    }
+
     /// The version of what this node says now.
     pub(super) fn tick(&mut self) -> Version {
         self.last = self.last.saturating_add(1);

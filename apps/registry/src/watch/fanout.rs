@@ -56,6 +56,7 @@ impl Following {
     /// Whether it takes a service up.
     pub(crate) fn takes(&self, key: &ServiceKey) -> bool {
         key.namespace() == self.namespace
+            && !key.is_slots()
             && key.env() == self.env
             && self.prefixes.iter().any(|prefix| key.service().starts_with(prefix))
     }

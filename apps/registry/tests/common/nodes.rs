@@ -22,6 +22,7 @@ pub(crate) struct Host {
     at: String,
     /// Its `cluster.tls`.
     pub(crate) tls: Value,
+    disk: Value,
     pub(crate) port: u16,
     admin: u16,
     peers: u16,
@@ -71,6 +72,7 @@ impl Nodes {
             admin: free_port(),
             peers: free_port(),
             tls: Value::Null,
+            disk: Value::Null,
             process: None,
         };
         let hosts = zones.iter().enumerate().map(host).collect();
@@ -92,7 +94,7 @@ impl Nodes {
                 "server": {"listen": format!("{}:{}", host.at, host.port)},
                 "admin": {"listen": format!("{}:{}", host.at, host.admin)},
             },
-            "registry": {"access": {"insecure": networks}},
+            "registry": {"access": {"insecure": networks}, "disk": host.disk},
             "cluster": {
                 "node": host.name,
                 "zone": host.zone,
@@ -192,6 +194,37 @@ impl Nodes {
             self.until(*n, service, |list| list.iter().map(|(id, _)| id.as_str()).eq(ids.iter().copied()))
                 .await;
         }
+    }
+
+    /// The statuses of a service's instances, by id; UP is empty.
+    pub(crate) async fn until_statuses(&self, n: usize, service: &str, wanted: impl Fn(&[String]) -> bool) {
+        let path = format!("/v1/registry/default/prod/services/{service}");
+        let waited = tokio::time::timeout(PATIENCE, async {
+            loop {
+                let mut http = Http::connect(self.hosts[n].client().as_str()).await;
+                let list = http.call("GET", &path, &[], String::new()).await.json();
+                let entries = list["entries"].as_array().cloned().unwrap_or_default();
+                let status = |e: &Value| e["instance"]["status"].as_str().unwrap_or_default().to_owned();
+                if wanted(&entries.iter().map(status).collect::<Vec<_>>()) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+        assert!(waited.await.is_ok(), "{}", self.log(n));
+    }
+
+    /// Has a node write down what it knows.
+    pub(crate) fn write_down(&mut self, n: usize) {
+        let file = self.directory.path().join(format!("{}.facts", self.hosts[n].name));
+        self.hosts[n].disk = json!({"file": file, "every": "1h"});
+    }
+
+    /// Stops a node in order.
+    pub(crate) async fn stop(&mut self, n: usize) {
+        let mut process = self.hosts[n].process.take().unwrap();
+        process.terminate();
+        process.ended().await;
     }
 
     /// What a node has written.

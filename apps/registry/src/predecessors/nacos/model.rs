@@ -80,16 +80,17 @@ pub(super) fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<()> 
     }
 }
 
+/// What Nacos does of itself to persistent instances: it connects.
+fn check() -> wire::HealthCheck {
+    let interval = Some(Duration::from_secs(5).into()).into();
+    wire::HealthCheck { probe: Some(wire::TcpProbe::default().into()), interval, ..Default::default() }
+}
+
 /// Reads an instance that registers.
 ///
 /// # Errors
 /// `INVALID_REQUEST` naming the field.
 pub(super) fn read(given: Instance, key: &ServiceKey) -> Result<wire::Instance> {
-    if !given.ephemeral {
-        return Err(invalid(
-            "persistent instances (`ephemeral=false`) are not kept here; register an ephemeral one and keep it alive",
-        ));
-    }
     if given.ip.is_empty() {
         return Err(invalid("the parameter `ip` is missing"));
     }
@@ -126,6 +127,7 @@ pub(super) fn read(given: Instance, key: &ServiceKey) -> Result<wire::Instance> 
         status: status(given.healthy, given.enabled).into(),
         endpoints: vec![endpoint.to_string()],
         metadata: metadata.into_iter().collect(),
+        check: (!given.ephemeral).then(check).into(),
         ..Default::default()
     })
 }
@@ -176,7 +178,7 @@ pub(super) fn tell(record: &Record, name: &Name) -> Option<Instance> {
         weight: said.unwrap_or_else(|| f64::from(served) / 100.0),
         healthy: own.healthy && status != InstanceStatus::INSTANCE_STATUS_STARTING,
         enabled: status != InstanceStatus::INSTANCE_STATUS_OUT_OF_SERVICE,
-        ephemeral: true,
+        ephemeral: !record.is_checked(),
         cluster_name: cluster.to_owned(),
         service_name: Some(grouped),
         metadata,

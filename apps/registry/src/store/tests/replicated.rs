@@ -1,6 +1,9 @@
 //! Stores that tell each other.
 
+use bowline_registry_bowline::api::bowline::registry::v1::{HealthCheck, TcpProbe};
+
 use super::*;
+use crate::Limits;
 
 /// Some nodes' stores.
 struct Nodes {
@@ -240,5 +243,62 @@ proptest! {
             other => panic!("{other:?}"),
         }).collect();
         prop_assert!(lists.iter().all(|list| *list == lists[0]));
+    }
+}
+
+#[test]
+fn a_slot_that_two_sides_gave_away_is_the_later_ones_and_the_other_gets_another() {
+    let mut nodes = Nodes::new(2);
+    let group = ServiceKey::slots("", "", "g").unwrap();
+    let asked = |member: &str| SlotAsked {
+        group: group.clone(),
+        member: member.into(),
+        ttl: None,
+        holder: format!("h-{member}").into(),
+    };
+    let now = nodes.now;
+    let (first, lost) = nodes.stores[0].lease_slot(asked("a"), now).unwrap();
+    nodes.now += Duration::from_secs(1);
+    let now = nodes.now;
+    let (second, kept) = nodes.stores[1].lease_slot(asked("b"), now).unwrap();
+    assert_eq!((first, second), (0, 0), "neither has heard of the other");
+    nodes.settle(&[FactKey { key: group.clone(), id: "0000000000".into(), kind: Kind::Instance }]);
+    let leases = (nodes.stores[0].renew(lost.lease, now), nodes.stores[1].renew(kept.lease, now));
+    assert!(leases.0.is_none() && leases.1.is_some(), "{leases:?}");
+    assert_eq!(nodes.stores[0].lease_slot(asked("a"), now).unwrap().0, 1);
+    let slots = nodes.stores[0].slots(&group, now);
+    assert_eq!(slots.iter().map(|s| s.member.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+}
+
+#[test]
+fn what_two_sides_checked_is_one_nodes_again_and_nobody_insists() {
+    let mut nodes = Nodes::new(2);
+    let endpoints = vec!["http://10.0.0.1:80".to_owned()];
+    let probe = TcpProbe::default().into();
+    let check = HealthCheck { probe: Some(probe), ..Default::default() };
+    let instance = Instance { id: "a".into(), endpoints, check: check.into(), ..Default::default() };
+    let record = Arc::new(Record::new(instance, &Limits::default()).unwrap());
+    nodes.register(0, Registering { record, ..asked("s", "a", "1") }).unwrap();
+    nodes.settle(&[of("a")]);
+    // Each loses sight of the other, and the second one takes over; both go on checking.
+    let (now, alone) = (nodes.now, BTreeSet::new());
+    nodes.stores[1].set_live(alone, now);
+    assert_eq!(nodes.stores[1].tend_checked(false, now).len(), 0, "it is not its to take over");
+    assert_eq!(nodes.stores[1].tend_checked(true, now).len(), 1);
+    assert!(nodes.stores[1].set_health(&key("s"), "a", true, now));
+    for _ in 0..100 {
+        nodes.now += Duration::from_secs(1);
+        let now = nodes.now;
+        nodes.stores.iter_mut().for_each(|store| assert_eq!(store.tend_checked(false, now).len(), 1));
+    }
+    let now = nodes.now;
+    let owner = |node| Owner { node, life: (1 << 40) + node };
+    nodes.stores[1].set_live((1..=2).map(owner).collect(), now);
+    nodes.settle(&[of("a")]);
+    let checking: Vec<_> = nodes.stores.iter_mut().map(|store| store.tend_checked(true, now).len()).collect();
+    assert_eq!(checking, [0, 1]);
+    for store in &mut nodes.stores {
+        assert!(store.instance(&key("s"), "a").unwrap().record.is_up(), "the later word");
+        assert_eq!(store.expire(now, 10), 0);
     }
 }

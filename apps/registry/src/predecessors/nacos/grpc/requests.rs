@@ -14,6 +14,7 @@ use bowline_registry_nacos::api::{
 };
 use bowline_registry_nacos::names::DEFAULT_GROUP;
 
+use super::super::HOLDER;
 use super::super::names::{Name, namespace_of};
 use super::super::registry::{self, Address, Registration, Wanted};
 use super::connection::{Connection, Hub, Published};
@@ -82,7 +83,7 @@ fn run(hub: &Hub, peer: SocketAddr, payload: &Payload, id: &str) -> Result<Paylo
         "HealthCheckRequest" => HealthCheckResponse { outcome }.payload(),
         "InstanceRequest" => instance(asker, InstanceRequest::of(payload)?, outcome),
         "BatchInstanceRequest" => batch(asker, BatchInstanceRequest::of(payload)?, outcome),
-        "PersistentInstanceRequest" => persistent(PersistentInstanceRequest::of(payload)?),
+        "PersistentInstanceRequest" => persistent(asker, PersistentInstanceRequest::of(payload)?, outcome),
         "ServiceQueryRequest" => query(asker, &ServiceQueryRequest::of(payload)?, outcome),
         "SubscribeServiceRequest" => subscribe(asker, SubscribeServiceRequest::of(payload)?, outcome),
         "ServiceListRequest" => list(asker, &ServiceListRequest::of(payload)?, outcome),
@@ -151,6 +152,11 @@ fn batch(asker: &Asker<'_>, request: BatchInstanceRequest, outcome: Outcome) -> 
 /// Registers these instances of a service, and takes out what else the connection has of it: in Nacos a client says with
 /// every request all that it has of a service. None is changed if one of them is malformed.
 fn publish(hub: &Hub, connection: &Connection, key: &ServiceKey, given: Vec<Instance>) -> Result<()> {
+    if given.iter().any(|instance| !instance.ephemeral) {
+        return Err(Error::invalid_argument(
+            "instances of a connection are not persistent; send a `PersistentInstanceRequest` for `ephemeral=false`",
+        ));
+    }
     let registration = |given| {
         let holder = Arc::clone(&connection.name);
         Registration::new(&hub.shared, key.clone(), given, holder, hub.config.lease).map(Arc::new)
@@ -192,11 +198,28 @@ fn withdraw(hub: &Hub, connection: &Connection, key: &ServiceKey, id: &Arc<str>)
     });
 }
 
-fn persistent(request: PersistentInstanceRequest) -> Result<Payload> {
-    let shown: String = request.service_name.chars().take(80).collect();
-    Err(Error::unimplemented(format!(
-        "persistent instances (`ephemeral=false`) are not kept here; register `{shown}` with an ephemeral one"
-    )))
+/// Registers an instance that outlives its connection, or deregisters one.
+fn persistent(asker: &Asker<'_>, request: PersistentInstanceRequest, outcome: Outcome) -> Result<Payload> {
+    let name = Name::new(&request.group_name, &request.service_name)?;
+    let key = asker.key(Right::Register, &name, &request.namespace)?;
+    let shared = &asker.hub.shared;
+    match &*request.kind {
+        REGISTER => {
+            let given = Instance { ephemeral: false, ..request.instance };
+            Registration::new(shared, key, given, HOLDER.into(), asker.hub.config.lease)?.put(shared)?;
+        }
+        DEREGISTER => {
+            let Instance { ip, port, cluster_name, .. } = &request.instance;
+            let address = Address { ip, port: *port, cluster: cluster_name };
+            shared.change(|store, now| {
+                if let Some(found) = address.find(store, &key, &name) {
+                    store.deregister(&key, found.record.id(), "", now);
+                }
+            });
+        }
+        other => return Err(unknown(other, "registerInstance or deregisterInstance")),
+    }
+    InstanceResponse { outcome, kind: request.kind }.payload()
 }
 
 fn query(asker: &Asker<'_>, request: &ServiceQueryRequest, outcome: Outcome) -> Result<Payload> {
