@@ -10,13 +10,17 @@ use serde::Serialize;
 
 use crate::chore::{Result, cargo, root, step};
 use crate::packages::{self, Package};
+use crate::test::rnacos;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Only one of: rpc-instructions, rest-instructions, hello.
+    /// Only one of: rpc-instructions, rest-instructions, hello, registry.
     #[arg(long)]
     only: Option<String>,
 }
+
+/// The peer of the registry: not one of the programs of `benches/`.
+const RNACOS: &str = "rnacos";
 
 /// What is measured, under the name that `--only` takes.
 struct Bench {
@@ -40,33 +44,64 @@ const BENCHES: &[Bench] = &[
         measure: |bench, programs| instructions(bench, programs, "rest-json", Some(1.15)),
     },
     Bench { name: "hello", ours: "bowline_hello", peer: "tonic_hello", measure: hello },
+    Bench { name: "registry", ours: "registry", peer: RNACOS, measure: registry },
 ];
 
-/// One ratio, and what it is made of.
+/// What is measured, beside the same of a peer if it has that.
 #[derive(Serialize)]
 struct Figure {
-    name: &'static str,
-    metric: &'static str,
+    name: String,
+    metric: String,
     ours: f64,
-    peer: f64,
+    peer: Option<f64>,
     peer_program: &'static str,
-    ratio: f64,
-    /// The most the ratio may be.
-    bound: Option<f64>,
+    bound: Option<Bound>,
+}
+
+/// What a figure has to keep.
+#[derive(Clone, Copy, Serialize)]
+enum Bound {
+    /// Ours to the peer's, at most.
+    RatioUpTo(f64),
+    /// Ours to the peer's, at least.
+    RatioFrom(f64),
+    /// Ours, at most.
+    UpTo(f64),
 }
 
 impl Figure {
+    fn ratio(&self) -> Option<f64> {
+        self.peer.map(|peer| self.ours / peer)
+    }
+
     fn holds(&self) -> bool {
-        self.bound.is_none_or(|bound| self.ratio <= bound)
+        match self.bound {
+            None => true,
+            Some(Bound::RatioUpTo(most)) => self.ratio().is_some_and(|ratio| ratio <= most),
+            Some(Bound::RatioFrom(least)) => self.ratio().is_some_and(|ratio| ratio >= least),
+            Some(Bound::UpTo(most)) => self.ours <= most,
+        }
     }
 }
 
 impl std::fmt::Display for Figure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { name, metric, ours, peer, peer_program, ratio, bound } = self;
-        let bound = bound.map(|bound| format!(" (bound {bound:.2}x)")).unwrap_or_default();
-        let missed = if self.holds() { "" } else { " MISSED" };
-        write!(f, "{name} {metric} {ratio:.2}x{bound}{missed}: {ours:.0} beside {peer:.0} of {peer_program}")
+        let Self { name, metric, ours, peer, peer_program, bound } = self;
+        write!(f, "{name} {metric} ")?;
+        let digits = if *ours < 100.0 { 2 } else { 0 };
+        match (self.ratio(), peer) {
+            (Some(ratio), Some(peer)) => {
+                write!(f, "{ratio:.2}x: {ours:.digits$} beside {peer:.digits$} of {peer_program}")?;
+            }
+            _ => write!(f, "{ours:.digits$}")?,
+        }
+        match bound {
+            None => {}
+            Some(Bound::RatioUpTo(most)) => write!(f, " (bound {most:.2}x)")?,
+            Some(Bound::RatioFrom(least)) => write!(f, " (at least {least:.2}x)")?,
+            Some(Bound::UpTo(most)) => write!(f, " (bound {most})")?,
+        }
+        f.write_str(if self.holds() { "" } else { " MISSED" })
     }
 }
 
@@ -92,7 +127,8 @@ pub(crate) fn run(options: &Options) -> Result {
     let json = serde_json::to_vec_pretty(&figures).map_err(|error| error.to_string())?;
     std::fs::write(&kept, json).map_err(|error| format!("cannot write {}: {error}", kept.display()))?;
     println!("kept in {}", kept.display());
-    let missed: Vec<_> = figures.iter().filter(|figure| !figure.holds()).map(|figure| figure.name).collect();
+    let missed: Vec<_> =
+        figures.iter().filter(|f| !f.holds()).map(|f| format!("{} {}", f.name, f.metric)).collect();
     if missed.is_empty() { Ok(()) } else { Err(format!("over the bound: {}", missed.join(", "))) }
 }
 
@@ -101,9 +137,15 @@ fn build(benches: &[&Bench]) -> Result<PathBuf> {
     // Not `--locked`: its lock file follows whatever the crates above need.
     let mut command = cargo(&["build", "--release", "--manifest-path", "benches/Cargo.toml"]);
     for program in benches.iter().flat_map(|bench| [bench.ours, bench.peer]) {
-        command.args(["--bin", program]);
+        if program != RNACOS {
+            command.args(["--bin", program]);
+        }
     }
     step("building the programs", command.env("CARGO_TARGET_DIR", &target))?;
+    if benches.iter().any(|bench| bench.peer == RNACOS) {
+        let mut registry = cargo(&["build", "--release", "--locked", "--package", "bowline-registry"]);
+        step("building the registry", registry.env("CARGO_TARGET_DIR", &target))?;
+    }
     Ok(target.join("release"))
 }
 
@@ -123,8 +165,8 @@ fn instructions(
         Ok((long - short) / f64::from(LONG - SHORT))
     };
     let (ours, peer) = (per_call(bench.ours)?, per_call(bench.peer)?);
-    let ratio = ours / peer;
-    Ok(vec![Figure { name, metric: "instructions", ours, peer, peer_program: bench.peer, ratio, bound }])
+    let (name, metric, bound) = (name.into(), "instructions".into(), bound.map(Bound::RatioUpTo));
+    Ok(vec![Figure { name, metric, ours, peer: Some(peer), peer_program: bench.peer, bound }])
 }
 
 /// The instructions of a whole run with that many calls.
@@ -149,22 +191,46 @@ fn hello(bench: &Bench, programs: &Path) -> Result<Vec<Figure>> {
         ours.push(start(&programs.join(bench.ours))?);
         peer.push(start(&programs.join(bench.peer))?);
     }
-    let figure = |metric, of: fn(&Started) -> f64| {
-        let (ours, peer) = (median(&ours, of), median(&peer, of));
-        Figure {
-            name: "hello",
-            metric,
-            ours,
-            peer,
-            peer_program: bench.peer,
-            ratio: ours / peer,
-            bound: None,
-        }
+    let figure = |metric: &str, of: fn(&Started) -> f64| {
+        let (ours, peer) = (median(&ours, of), Some(median(&peer, of)));
+        let (name, metric) = ("hello".into(), metric.into());
+        Figure { name, metric, ours, peer, peer_program: bench.peer, bound: None }
     };
     Ok(vec![
         figure("resident KiB", |started| started.resident_kib),
         figure("exec-to-ready µs", |started| started.ready.as_secs_f64() * 1e6),
     ])
+}
+
+/// The registry beside r-nacos, by a program that loads both: each line of its output that begins with `figure` is one.
+fn registry(bench: &Bench, programs: &Path) -> Result<Vec<Figure>> {
+    let mut command = Command::new(programs.join(bench.ours));
+    command.arg(programs.join("bowline-registry")).arg(rnacos()?);
+    let output =
+        command.stderr(Stdio::inherit()).output().map_err(|error| format!("{command:?}: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        return Err(format!("{command:?} failed:\n{text}"));
+    }
+    text.lines()
+        .filter_map(|line| line.strip_prefix("figure\t"))
+        .map(|line| registry_figure(bench, line))
+        .collect()
+}
+
+/// What is measured, its unit, ours, the peer's, which is better, and the target: with tabs between.
+fn registry_figure(bench: &Bench, line: &str) -> Result<Figure> {
+    let fields: Vec<&str> = line.split('\t').collect();
+    let [name, metric, ours, peer, better, target] = fields[..] else {
+        return Err(format!("`{line}` is no figure"));
+    };
+    let peer: Option<f64> = peer.parse().ok();
+    let bound = target
+        .parse()
+        .ok()
+        .map(|target| if better == "more" { Bound::RatioFrom(target) } else { Bound::UpTo(target) });
+    let ours = ours.parse().map_err(|error| format!("`{line}`: {error}"))?;
+    Ok(Figure { name: name.into(), metric: metric.into(), ours, peer, peer_program: bench.peer, bound })
 }
 
 struct Started {

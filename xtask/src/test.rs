@@ -30,7 +30,7 @@ pub(crate) fn run(options: &Options) -> Result {
         licences()?;
     }
     tools::run()?;
-    let path = path_with(&tool("rnacos", RNACOS)?)?;
+    let path = path_with(&rnacos()?)?;
     let mut tests = cargo(&["test", "--workspace", "--locked", "--all-targets"]);
     step("tests", tests.env("PATH", path))?;
     step("doc tests", &mut cargo(&["test", "--workspace", "--locked", "--doc"]))
@@ -42,6 +42,11 @@ fn licences() -> Result {
     let deny = tool("cargo-deny", DENY)?;
     let mut check = Command::new(&deny);
     step("licences", check.args(["--log-level", "error", "check", "licenses", "bans", "sources"]))
+}
+
+/// r-nacos, the program.
+pub(crate) fn rnacos() -> Result<PathBuf> {
+    tool("rnacos", RNACOS)
 }
 
 /// A program from crates.io, installed if it is not there: r-nacos takes ten minutes on two cores, once.

@@ -89,7 +89,7 @@ async fn a_token_opens_its_namespace_for_what_it_allows_and_nothing_else() {
         sender.send(KeepAliveRequest { lease_ids: vec![lease], ..Default::default() }).await?;
         answers.message().await.map(|answer| answer.unwrap().unknown.is_empty())
     };
-    assert_eq!(renew(SHOP).await.unwrap(), true);
+    assert!(renew(SHOP).await.unwrap());
     assert_eq!(renew(READER).await.unwrap_err().code(), Code::PermissionDenied);
     let everything =
         WatchRequest { namespace: "shop".into(), prefixes: vec![String::new()], ..Default::default() };

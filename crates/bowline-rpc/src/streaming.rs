@@ -23,7 +23,9 @@ use crate::encoded::Encoded;
 /// assert_eq!(numbers.message().await.unwrap(), None);
 /// # });
 /// ```
-pub struct Streaming<T>(Option<Pin<Box<dyn Stream<Item = Result<Sent<T>>> + Send>>>);
+pub struct Streaming<T>(Option<Source<T>>);
+
+type Source<T> = Pin<Box<dyn Stream<Item = Result<Sent<T>>> + Send>>;
 
 /// A message on its way, in the form it was given.
 pub(crate) enum Sent<T> {
