@@ -69,9 +69,12 @@ struct Marks {
     news: Notify,
 }
 
+/// One service of a watcher, and what it is told in common with others.
+pub(super) type Service = (ServiceKey, Arc<Prepared>);
+
 #[derive(Debug, Default)]
 struct Marked {
-    services: Vec<ServiceKey>,
+    services: Vec<Service>,
     order: VecDeque<usize>,
     is_marked: Vec<bool>,
     /// There were more services to take up than the watcher may have.
@@ -89,8 +92,8 @@ impl Marked {
     }
 
     /// One service more, marked.
-    fn add(&mut self, key: ServiceKey) -> usize {
-        self.services.push(key);
+    fn add(&mut self, service: Service) -> usize {
+        self.services.push(service);
         self.is_marked.push(false);
         let service = self.services.len() - 1;
         self.mark(service);
@@ -113,13 +116,14 @@ impl Marks {
 impl State {
     /// A watcher has one service more, if it may.
     fn take_up(&mut self, number: u64, key: &ServiceKey, marks: &Arc<Marks>, most: usize) {
-        let Watched { watchers, .. } = self.watched.entry(key.clone()).or_default();
+        let Watched { watchers, prepared } = self.watched.entry(key.clone()).or_default();
         if watchers.contains_key(&number) {
             return;
         }
         let mut marked = marks.lock();
         if marked.services.len() < most {
-            watchers.insert(number, (marked.add(key.clone()), Arc::clone(marks)));
+            let service = marked.add((key.clone(), Arc::clone(prepared)));
+            watchers.insert(number, (service, Arc::clone(marks)));
         } else {
             marked.overflown = true;
         }
@@ -144,11 +148,6 @@ impl Fanout {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What the watchers of a service are told in common; nothing yet if nobody watches it.
-    pub(super) fn prepared(&self, key: &ServiceKey) -> Arc<Prepared> {
-        self.lock().watched.get(key).map(|watched| Arc::clone(&watched.prepared)).unwrap_or_default()
     }
 
     /// Begins to watch. All services are marked from the start.
@@ -223,12 +222,17 @@ impl Watching {
     /// A service that has news, and its number among the watcher's services, which begin with those given to
     /// [`Fanout::watch`]. The mark is gone then: look at the service after, not before.
     pub(crate) fn take(&self) -> Option<(usize, ServiceKey)> {
+        self.take_prepared().map(|(number, (key, _))| (number, key))
+    }
+
+    /// As [`Watching::take`], with what all watchers of the service are told.
+    pub(super) fn take_prepared(&self) -> Option<(usize, Service)> {
         let mut marked = self.marks.lock();
         let service = marked.order.pop_front()?;
         if let Some(mark) = marked.is_marked.get_mut(service) {
             *mark = false;
         }
-        marked.services.get(service).map(|key| (service, key.clone()))
+        marked.services.get(service).map(|own| (service, own.clone()))
     }
 
     /// Waits until [`Watching::take`] may have something. Wakes up for nothing at times.
@@ -238,7 +242,7 @@ impl Watching {
 
     /// The services.
     pub(crate) fn services(&self) -> Vec<ServiceKey> {
-        self.marks.lock().services.clone()
+        self.marks.lock().services.iter().map(|(key, _)| key.clone()).collect()
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 pub(crate) use admission::Admission;
 use admission::Admitted;
+use fanout::Service;
 pub(crate) use fanout::{Fanout, Following, Watching};
 pub(crate) use pace::Pace;
 use prepared::{Position, Snapshot, Told};
@@ -172,8 +173,8 @@ impl Watch {
                     "the services under these prefixes became too many for this stream; watch again",
                 ));
             }
-            if let Some((service, key)) = self.watching.take() {
-                if let Some(response) = self.look(service, key)? {
+            if let Some((number, service)) = self.watching.take_prepared() {
+                if let Some(response) = self.look(number, service)? {
                     self.told_at = Some(Instant::now());
                     return Ok(response);
                 }
@@ -224,7 +225,7 @@ impl Watch {
     }
 
     /// Looks for news of a service; returns its first message or puts it where [`Watch::send`] finds it.
-    fn look(&mut self, service: usize, key: ServiceKey) -> Result<Option<Encoded<WatchResponse>>> {
+    fn look(&mut self, service: usize, (key, prepared): Service) -> Result<Option<Encoded<WatchResponse>>> {
         if self.known.len() <= service {
             self.known.resize(service + 1, Known::Nothing);
         }
@@ -235,7 +236,7 @@ impl Watch {
             Known::Resumed(revision) => (Some(revision), false, false),
             Known::Synced(revision) => (Some(revision), true, false),
         };
-        let told = self.shared.fanout.prepared(&key).news(&self.shared, &key, revision);
+        let told = prepared.news(&self.shared, &key, revision);
         let (position, message) = match told {
             Told::Nothing => return Ok(None),
             Told::Synced(_) if was_synced => return Ok(None),
