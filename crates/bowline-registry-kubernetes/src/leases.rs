@@ -41,7 +41,12 @@ impl Leases {
         }
     }
 
-    /// Those that matter no more are forgotten.
+    /// This one matters no more.
+    pub(crate) fn forget(&mut self, name: &str) {
+        self.0.remove(name);
+    }
+
+    /// These alone matter.
     pub(crate) fn retain(&mut self, wanted: impl Fn(&str) -> bool) {
         self.0.retain(|name, _| wanted(name));
     }
@@ -78,10 +83,11 @@ impl Leases {
         (shortest / 3).clamp(OFTEN, SELDOM)
     }
 
-    /// Whether it is over. Looking is not at once, which counts for the lease.
-    pub(crate) fn is_over(&self, name: &str, now: Instant) -> bool {
+    /// Tells which are over. Leases are not looked at all the time, which counts for them.
+    pub(crate) fn over(&self, now: Instant) -> impl Fn(&str) -> bool {
         let every = self.every();
-        self.0.get(name).is_some_and(|seen| seen.since.is_none_or(|since| now > since + seen.lasts + every))
+        let is_over = move |seen: &Seen| seen.since.is_none_or(|since| now > since + seen.lasts + every);
+        move |name| self.0.get(name).is_some_and(is_over)
     }
 }
 
@@ -128,14 +134,14 @@ mod tests {
         leases.follow("a", start);
         leases.look(&[lease(today, "x")], start, today);
         assert_eq!(leases.every(), s(5));
-        assert!(!leases.is_over("a", start + s(20)) && leases.is_over("a", start + s(21)));
+        assert!(!leases.over(start + s(20))("a") && leases.over(start + s(21))("a"));
         // The same again is no renewal; another one is, whatever time it says.
         leases.look(&[lease(today, "x")], start + s(18), today + s(18));
-        assert!(leases.is_over("a", start + s(21)));
+        assert!(leases.over(start + s(21))("a"));
         leases.look(&[lease(today - s(900), "x")], start + s(30), today + s(30));
-        assert!(!leases.is_over("a", start + s(50)) && leases.is_over("a", start + s(51)));
+        assert!(!leases.over(start + s(50))("a") && leases.over(start + s(51))("a"));
         leases.refresh(start + s(50));
-        assert!(!leases.is_over("a", start + s(70)));
+        assert!(!leases.over(start + s(70))("a"));
     }
 
     #[test]
@@ -144,17 +150,17 @@ mod tests {
         let mut leases = Leases::default();
         leases.follow("a", start);
         leases.look(&[lease(today - s(76), "x")], start, today);
-        assert!(leases.is_over("a", start));
+        assert!(leases.over(start)("a"));
         leases.refresh(start);
-        assert!(leases.is_over("a", start), "an outage brings nobody back to life");
+        assert!(leases.over(start)("a"), "an outage brings nobody back to life");
         leases.look(&[lease(today - s(70), "x")], start, today);
-        assert!(!leases.is_over("a", start));
+        assert!(!leases.over(start)("a"));
         // A clock that is ahead or within the skew is no reason.
         for renewed in [today + s(900), today - s(74)] {
             let mut leases = Leases::default();
             leases.follow("a", start);
             leases.look(&[lease(renewed, "x")], start, today);
-            assert!(!leases.is_over("a", start));
+            assert!(!leases.over(start)("a"));
         }
     }
 
@@ -163,9 +169,9 @@ mod tests {
         let start = Instant::now();
         let mut leases = Leases::default();
         leases.look(&[lease(SystemTime::now(), "x")], start, SystemTime::now());
-        assert!(leases.is_empty() && !leases.is_over("a", start));
+        assert!(leases.is_empty() && !leases.over(start)("a");
         leases.follow("a", start);
-        assert!(!leases.is_over("a", start + s(20)) && leases.is_over("a", start + s(21)));
+        assert!(!leases.over(start + s(20))("a") && leases.over(start + s(21))("a"));
         leases.retain(|name| name != "a");
         assert!(leases.is_empty());
     }

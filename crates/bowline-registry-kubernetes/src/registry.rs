@@ -103,10 +103,10 @@ impl Kubernetes {
             Some(lease) if lease.spec.holder_identity.as_deref() != Some(&form::holder(holder)) => {
                 others.follow(name, now);
                 others.look(&[lease], now, SystemTime::now());
-                Ok(!others.is_over(name, now))
+                Ok(!others.over(now)(name))
             }
             _ => {
-                others.retain(|other| other != name);
+                others.forget(name);
                 Ok(false)
             }
         }
@@ -138,7 +138,7 @@ impl Announce for Kubernetes {
                 result?;
             }
         }
-        self.others.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| other != name);
+        self.others.lock().unwrap_or_else(PoisonError::into_inner).forget(&name);
         let (client, service) = (Arc::clone(&self.client), Arc::clone(&instance.service));
         Ok(Held { client, service, name, holder })
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bowline_core::{Error, Instant, Result, Rng, SystemRng};
+use bowline_core::{Code, Error, Instant, Result, Rng, SystemRng};
 use bowline_discovery::{Backoff, Ledger, Publisher};
 
 use crate::api::{EndpointSlice, Event, Lease, Object, Status};
@@ -102,7 +102,10 @@ impl Source {
         // Who began together does not begin again together.
         let lasts = Duration::from_secs((half + SystemRng.jitter(half)).as_secs().max(1));
         let client = Arc::clone(&self.client);
-        let mut lines = client.watch(&self.service, &self.version, lasts).await?;
+        let mut lines = match client.watch(&self.service, &self.version, lasts).await {
+            Err(error) if error.code() == Code::OutOfRange => return Ok(Ended::TooOld),
+            lines => lines?,
+        };
         self.backoff.reset();
         self.changes(&mut lines, Instant::now() + lasts + client.options.attempt_timeout).await
     }

@@ -45,44 +45,44 @@ impl View {
 
     /// One slice is there, or changed.
     pub(crate) fn set(&mut self, slice: &EndpointSlice, now: Instant) {
-        let name = slice.metadata.name.clone();
-        let read = match form::own(slice, &self.service, &self.options.env) {
-            Some(own) => {
-                self.leases.follow(&own.lease, now);
-                Slice::Own(own)
-            }
-            None => Slice::Of(pods::read(slice, &self.service, &self.options)),
-        };
-        self.slices.insert(name, read);
-        self.settle();
+        let read = self.read(slice, now);
+        let before = self.slices.insert(slice.metadata.name.clone(), read);
+        self.settle(before);
     }
 
     /// One slice is gone.
     pub(crate) fn remove(&mut self, name: &str) {
-        self.slices.remove(name);
-        self.settle();
+        let before = self.slices.remove(name);
+        self.settle(before);
     }
 
     /// Takes a whole list.
     pub(crate) fn replace(&mut self, listed: &[EndpointSlice], now: Instant) {
         self.slices.clear();
         for slice in listed {
-            let name = slice.metadata.name.clone();
-            let read = match form::own(slice, &self.service, &self.options.env) {
-                Some(own) => {
-                    self.leases.follow(&own.lease, now);
-                    Slice::Own(own)
-                }
-                None => Slice::Of(pods::read(slice, &self.service, &self.options)),
-            };
-            self.slices.insert(name, read);
+            let read = self.read(slice, now);
+            self.slices.insert(slice.metadata.name.clone(), read);
         }
-        self.settle();
-    }
-
-    fn settle(&mut self) {
         let wanted: BTreeSet<&str> = self.slices.values().filter_map(Slice::lease).collect();
         self.leases.retain(|name| wanted.contains(name));
+    }
+
+    fn read(&mut self, slice: &EndpointSlice, now: Instant) -> Slice {
+        match form::own(slice, &self.service, &self.options.env) {
+            Some(own) => {
+                self.leases.follow(&own.lease, now);
+                Slice::Own(own)
+            }
+            None => Slice::Of(pods::read(slice, &self.service, &self.options)),
+        }
+    }
+
+    /// Forgets the lease of a slice that is no more, unless it is another's too.
+    fn settle(&mut self, before: Option<Slice>) {
+        let Some(lease) = before.as_ref().and_then(Slice::lease) else { return };
+        if !self.slices.values().any(|slice| slice.lease() == Some(lease)) {
+            self.leases.forget(lease);
+        }
     }
 
     /// Takes the leases that there are now.
@@ -108,10 +108,11 @@ impl View {
         }
         let mut current = Current { instances: BTreeMap::new(), died: BTreeSet::new() };
         let mut doubled = BTreeSet::new();
+        let is_over = self.leases.over(now);
         for (name, own) in self.slices.iter().filter_map(|(name, slice)| Some((name, slice.own()?))) {
             let Some(mut instance) = own.instance.clone() else { continue };
             let name = format!("slice/{name}");
-            if self.leases.is_over(&own.lease, now) {
+            if is_over(&own.lease) {
                 current.died.insert(name);
                 continue;
             }
