@@ -169,7 +169,7 @@ mod tests {
         let start = Instant::now();
         let mut leases = Leases::default();
         leases.look(&[lease(SystemTime::now(), "x")], start, SystemTime::now());
-        assert!(leases.is_empty() && !leases.over(start)("a");
+        assert!(leases.is_empty() && !leases.over(start)("a"));
         leases.follow("a", start);
         assert!(!leases.over(start + s(20))("a") && leases.over(start + s(21))("a"));
         leases.retain(|name| name != "a");

@@ -45,7 +45,7 @@ fn command(data: &Path, ports: &[u16]) -> Result<Command> {
     command.arg(format!("--tls-cert-file={}", file("server.pem")));
     command.arg(format!("--tls-private-key-file={}", file("server.key")));
     command.arg(format!("--client-ca-file={}", file("ca.pem")));
-    command.arg(format!("--service-account-key-file={}", file("server.key")));
+    command.arg(format!("--service-account-key-file={}", file("server.pem")));
     command.arg(format!("--service-account-signing-key-file={}", file("server.key")));
     command.arg("--service-account-issuer=https://kubernetes.default.svc");
     command.arg("--authorization-mode=RBAC").arg(format!("--token-auth-file={}", file("tokens.csv")));

@@ -105,7 +105,8 @@ fn pod(name: &str, address: &str, ready: bool, terminating: bool) -> Value {
 #[tokio::test]
 async fn what_the_controller_writes_is_found_and_followed() {
     let Some((server, api)) = kubernetes().await else { return };
-    let watcher = admin(&server).watch("s");
+    let registry = admin(&server);
+    let watcher = registry.watch("s");
     let (first, second) = (format!("{SLICES}/s-4"), format!("{SLICES}/s-6"));
     api.apply(&first, slice("s-4", "IPv4", json!([pod("a", "10.0.0.1", true, false)]))).await;
     let a_and_b = json!([pod("a", "2001:db8::1", true, false), pod("b", "2001:db8::2", false, false)]);
@@ -231,7 +232,8 @@ async fn watches_that_end_go_on_and_nothing_is_missed_between_them() {
     let Some((server, api)) = kubernetes().await else { return };
     let mut options = kubernetes_options(LEASE);
     options.watch = Duration::from_secs(1);
-    let watcher = client(&server, Server::ADMIN, options).watch("s");
+    let registry = client(&server, Server::ADMIN, options);
+    let watcher = registry.watch("s");
     until(&watcher, |s| s.state == State::Empty(Emptiness::Unknown)).await;
     let path = format!("{SLICES}/s-4");
     let start = Instant::now();
@@ -256,7 +258,8 @@ async fn who_hears_that_its_version_is_too_old_lists_again_and_goes_on() {
     let api = KubernetesApi::of(&server);
     let mut options = kubernetes_options(LEASE);
     options.watch = Duration::from_secs(4);
-    let watcher = client(&server, Server::ADMIN, options).watch("s");
+    let registry = client(&server, Server::ADMIN, options);
+    let watcher = registry.watch("s");
     let path = format!("{SLICES}/s-4");
     let old = api.apply(&path, slice("s-4", "IPv4", json!([pod("a", "10.0.0.1", true, false)]))).await;
     until(&watcher, |s| by_id(s) == [("a", InstanceStatus::Up)]).await;
@@ -321,8 +324,8 @@ async fn a_client_certificate_within_the_kubeconfig_is_shown_and_a_wrong_token_i
     assert!(error.is_denied() && !error.to_string().contains("nobodys"), "{error}");
     let mut options = kubernetes_options(LEASE);
     options.namespace = Some("nowhere".into());
-    let nowhere = client(&server, Server::ADMIN, options).watch("s");
-    until(&nowhere, |s| {
+    let nowhere = client(&server, Server::ADMIN, options);
+    until(&nowhere.watch("s"), |s| {
         s.fault.as_deref().is_some_and(|fault| fault.contains("no namespace `nowhere`; create it"))
     })
     .await;
