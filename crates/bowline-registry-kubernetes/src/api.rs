@@ -35,6 +35,7 @@ pub(crate) struct List<T> {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct EndpointSlice {
     pub(crate) metadata: Meta,
+    pub(crate) address_type: String,
     // A slice without either has null.
     endpoints: Option<Vec<Endpoint>>,
     ports: Option<Vec<Port>>,

@@ -10,7 +10,7 @@ use bowline_core::{Error, Instance, InstanceStatus, Result, Scheme};
 use bowline_discovery::kratos;
 use serde_json::{Value, json};
 
-use crate::api::EndpointSlice;
+use crate::api::{EndpointSlice, Lease};
 use crate::options::Options;
 use crate::time;
 
@@ -19,6 +19,8 @@ pub(crate) const SERVICE: &str = "kubernetes.io/service-name";
 /// Whose slice it is. Kubernetes' own label; controllers leave those of others alone.
 pub(crate) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 pub(crate) const US: &str = "bowline";
+/// Kubernetes' recommended label for the same, at other objects.
+const LEASE_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The instance, as JSON.
 const INSTANCE: &str = "bowline/instance";
 /// The lease that the slice hangs on.
@@ -73,7 +75,7 @@ pub(crate) fn lease(instance: &Instance, by: u64, options: &Options) -> Value {
         "kind": "Lease",
         "metadata": {
             "name": name(&instance.service, instance.id.as_str()),
-            "labels": { SERVICE: instance.service, "app.kubernetes.io/managed-by": US },
+            "labels": { SERVICE: instance.service, LEASE_MANAGED_BY: US },
         },
         "spec": {
             "holderIdentity": holder(by),
@@ -157,10 +159,20 @@ pub(crate) fn held_by(slice: &EndpointSlice) -> Option<&str> {
     slice.metadata.annotations.get(HOLDER).map(String::as_str)
 }
 
+/// Whether a slice is of this kind.
+pub(crate) fn is_own(slice: &EndpointSlice) -> bool {
+    slice.metadata.labels.get(MANAGED_BY).is_some_and(|by| by == US)
+}
+
+/// Whether a lease is that of such a slice, and not somebody else's with the same service.
+pub(crate) fn is_own_lease(lease: &Lease) -> bool {
+    lease.metadata.labels.get(LEASE_MANAGED_BY).is_some_and(|by| by == US)
+}
+
 /// Reads a slice of this kind; `None` for those of others.
 pub(crate) fn own(slice: &EndpointSlice, service: &str, env: &str) -> Option<Own> {
     let meta = &slice.metadata;
-    if meta.labels.get(MANAGED_BY).is_none_or(|by| by != US) {
+    if !is_own(slice) {
         return None;
     }
     let lease = meta.annotations.get(LEASE).unwrap_or(&meta.name).clone();

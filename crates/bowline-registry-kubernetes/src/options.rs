@@ -113,8 +113,8 @@ impl Options {
         if !is_name(namespace.host()) || namespace.port() != ADDRESS.port {
             return Err(address.wrong("a namespace is 1 to 63 of a-z, 0-9 and `-`, and no server"));
         }
-        let mut options = Self::default();
-        options.namespace = is_named.then(|| namespace.host().to_owned());
+        let namespace = is_named.then(|| namespace.host().to_owned());
+        let mut options = Self { namespace, ..Self::default() };
         for (key, value) in &address.settings {
             match (key.as_str(), value.as_str()) {
                 (_, "") => return Err(address.wrong(&format!("`{key}` is empty"))),

@@ -219,8 +219,7 @@ mod tests {
     fn another_environment_or_a_malformed_tenant_is_left_out() {
         let endpoints = json!([{"addresses": ["10.0.0.1"]}]);
         let count = |labels: Value, env: &str| {
-            let mut options = Options::default();
-            options.env = env.into();
+            let options = Options { env: env.into(), ..Options::default() };
             read(&slice(labels, json!([{"port": 1}]), endpoints.clone()), "s", &options).len()
         };
         assert_eq!((count(json!({}), "prod"), count(json!({"bowline/env": "prod"}), "prod")), (1, 1));

@@ -131,7 +131,7 @@ impl Announce for Kubernetes {
         let slice = form::slice(instance, holder, &lease.uid, options)?;
         match self.client.apply(Kind::Slice, slice.clone()).await {
             // What kind of address a slice has cannot be changed, so that another one takes its place.
-            Err(error) if error.is_invalid() && self.delete_slice(&name).await? => {
+            Err(error) if error.is_invalid() && self.make_room(&name, &slice).await? => {
                 self.client.apply(Kind::Slice, slice).await?;
             }
             result => {
@@ -160,13 +160,16 @@ impl Announce for Kubernetes {
 }
 
 impl Kubernetes {
-    /// Deletes a slice. Whether there was one.
-    async fn delete_slice(&self, name: &str) -> Result<bool> {
-        let Some(slice) = self.client.get::<EndpointSlice>(Kind::Slice, name).await? else {
-            return Ok(false);
-        };
-        self.client.delete(Kind::Slice, &slice.metadata).await?;
-        Ok(true)
+    /// Deletes a slice that has addresses of another kind than the one that is to take its place. Whether there was one.
+    async fn make_room(&self, name: &str, wanted: &serde_json::Value) -> Result<bool> {
+        let slice: Option<EndpointSlice> = self.client.get(Kind::Slice, name).await?;
+        match slice {
+            Some(slice) if wanted["addressType"] != slice.address_type.as_str() => {
+                self.client.delete(Kind::Slice, &slice.metadata).await?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
     }
 }
 
@@ -198,13 +201,14 @@ impl Held {
         let client = &self.client;
         let leases = client.list::<Lease>(Kind::Lease, &self.service).await?.items;
         let today = SystemTime::now();
-        let old = leases.iter().filter(|lease| is_old(lease, today, client.options.forget_after));
+        let ours = leases.iter().filter(|lease| form::is_own_lease(lease));
+        let old = ours.filter(|lease| is_old(lease, today, client.options.forget_after));
         for lease in old.take(SWEPT) {
             let name = &lease.metadata.name;
             let slice: Option<EndpointSlice> = client.get(Kind::Slice, name).await?;
             // Who is back meanwhile has changed it, and keeps it.
             client.delete(Kind::Lease, &lease.metadata).await?;
-            if let Some(slice) = slice {
+            if let Some(slice) = slice.filter(form::is_own) {
                 client.delete(Kind::Slice, &slice.metadata).await?;
             }
             tracing::info!(%name, service = %self.service, "deleted a registration that was not renewed for long");

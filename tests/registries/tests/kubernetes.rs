@@ -163,6 +163,12 @@ async fn who_registers_itself_is_seen_by_others_with_a_lease_that_is_renewed() {
         (&found["addressType"], &found["endpoints"][0]["addresses"][0]),
         (&json!("IPv6"), &json!("2001:db8::7"))
     );
+    // What Kubernetes refuses leaves what is there.
+    let mut huge = instance.clone();
+    huge.metadata.insert("huge".into(), "x".repeat(300 << 10));
+    let error = held.update(&cx(), huge).await.unwrap_err();
+    assert!(error.is_invalid() && error.to_string().contains("annotations"), "{error}");
+    assert_eq!(api.get(&slice).await["metadata"]["uid"], found["metadata"]["uid"]);
     instance.status = InstanceStatus::OutOfService;
     held.update(&cx(), instance).await.unwrap();
     assert_eq!(api.get(&slice).await["endpoints"][0]["conditions"]["ready"], false);
@@ -206,11 +212,17 @@ async fn in_a_pod_kubernetes_registers_and_the_process_writes_nothing() {
 async fn what_was_not_renewed_for_long_is_deleted_by_the_next_one() {
     let Some((server, api)) = kubernetes().await else { return };
     let (slice_path, lease_path) = (format!("{SLICES}/bowline-s-old"), format!("{LEASES}/bowline-s-old"));
-    let old = json!({
+    let mut old = json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
         "metadata": {"name": "bowline-s-old", "labels": {"kubernetes.io/service-name": "s"}},
         "spec": {"holderIdentity": "1", "leaseDurationSeconds": 15, "renewTime": "2020-01-01T00:00:00.000000Z"},
     });
+    // One that is another program's is none of ours to delete.
+    let anothers = format!("{LEASES}/anothers");
+    let mut kept = old.clone();
+    kept["metadata"]["name"] = "anothers".into();
+    api.apply(&anothers, &kept).await;
+    old["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "bowline".into();
     api.apply(&lease_path, &old).await;
     let mut dead = slice("bowline-s-old", "IPv4", json!([]));
     dead["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"] = "bowline".into();
@@ -224,6 +236,7 @@ async fn what_was_not_renewed_for_long_is_deleted_by_the_next_one() {
     assert_eq!(by_id(&found), [("a", InstanceStatus::Up)], "who died before anybody looked is there");
     seen(&api, &lease_path, Value::is_null).await;
     seen(&api, &slice_path, Value::is_null).await;
+    assert!(!api.get(&anothers).await.is_null());
     until(&watcher, |s| by_id(s) == [("a", InstanceStatus::Up)] && s.state == State::Live).await;
 }
 
