@@ -117,7 +117,7 @@ fn kratos(tools: &Path) -> Result {
     step("building kratos", &mut build)
 }
 
-/// From `interop/kube-apiserver`: ten minutes on two cores, and 4 GB of Go's caches. Go knows itself what is to be built anew.
+/// From `interop/kube-apiserver`: some ten minutes on two cores, and some gigabytes of Go's caches. Go knows itself what is to be built anew.
 fn kube_apiserver(tools: &Path) -> Result {
     let version = format!("-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES}");
     let mut build = Command::new("go");

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -124,12 +125,13 @@ impl Access {
         &self.server
     }
 
-    /// How a channel to the API server has to be: HTTP/2 over TLS, to the authority that is named. A connection that hangs is
-    /// noticed within 15 s.
+    /// How a channel to the API server has to be: HTTP/2 over TLS, to the authority that is named. It may be far away, so that
+    /// connecting may take 3 s. A connection that hangs is noticed within 15 s.
     pub fn channel_options(&self) -> ChannelOptions {
         ChannelOptions {
             tls: self.tls.clone(),
-            ping_interval: std::time::Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(3),
+            ping_interval: Duration::from_secs(10),
             ..ChannelOptions::default()
         }
     }

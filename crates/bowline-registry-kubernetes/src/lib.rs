@@ -37,6 +37,9 @@
 //! | a lease is not renewed | it is gone | |
 //! | the last slice or endpoint is removed | no instance: somebody removed it | |
 //! | the last lease runs out | the last list, stale: it died, or could not renew as others may not either | |
+//!
+//! Facts are those of Kubernetes' API reference for EndpointSlices, Leases, watches and server-side apply, and of its own API server,
+//! against which `tests/registries` holds this.
 
 mod access;
 mod api;

@@ -33,8 +33,7 @@ fn command(data: &Path, ports: &[u16]) -> Result<Command> {
     // Who was trusted before a restart is trusted after it.
     if !data.join("ca.pem").exists() {
         tls::write_certificates(data, "certified", "system:masters")?;
-        let tokens =
-            format!("{},admin,1,\"system:masters\"\n{},guest,2\n", Kubernetes::ADMIN, Kubernetes::GUEST);
+        let tokens = format!("{},admin,1,\"system:masters\"\n", Kubernetes::ADMIN);
         std::fs::write(data.join("tokens.csv"), tokens).context("writing Kubernetes' tokens")?;
     }
     let mut command = Command::new(program);
@@ -64,8 +63,6 @@ pub struct Kubernetes {
 impl Kubernetes {
     /// The token of who may do everything.
     pub const ADMIN: &str = "admins-token";
-    /// The token of the user `guest`, who may do nothing before a role allows it.
-    pub const GUEST: &str = "guests-token";
 
     pub(crate) async fn run() -> Result<Self> {
         Self::run_as(KUBERNETES).await

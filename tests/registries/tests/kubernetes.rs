@@ -300,12 +300,28 @@ async fn who_hears_that_its_version_is_too_old_lists_again_and_goes_on() {
 #[tokio::test]
 async fn the_role_that_is_shipped_is_what_it_takes_and_without_it_the_fault_names_what_is_missing() {
     let Some((server, api)) = kubernetes().await else { return };
-    let guest = || client(&server, Server::GUEST, kubernetes_options(LEASE));
-    let stranger = guest();
-    let watcher = stranger.watch("s");
+    // As the control plane makes one for each namespace, and a token for each pod.
+    let account = "/api/v1/namespaces/default/serviceaccounts/default";
+    api.apply(
+        account,
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}),
+    )
+    .await;
+    let wanted =
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}).to_string();
+    let path = format!("{account}/token");
+    let (status, made) = api.ask(http::Method::POST, &path, "application/json", wanted).await;
+    assert_eq!(status, 201, "{made}");
+    let directory = tempfile::tempdir().unwrap();
+    let token = directory.path().join("token");
+    std::fs::write(&token, made["status"]["token"].as_str().unwrap()).unwrap();
+    let user = format!("tokenFile: {}", token.display());
+    let account = || kubernetes_client(&server.address(), &server.ca(), &user, kubernetes_options(LEASE));
+    let registry = account();
+    let watcher = registry.watch("s");
     until(&watcher, |s| s.fault.as_deref().is_some_and(|fault| fault.contains("forbidden"))).await;
     assert_eq!(watcher.current().state, State::Pending);
-    let error = stranger.register(&cx(), Instance::new("s", "a")).await.err().unwrap();
+    let error = registry.register(&cx(), Instance::new("s", "a")).await.err().unwrap();
     assert!(error.is_denied() && error.to_string().contains("leases"), "{error}");
 
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/kubernetes/registry-role.yaml");
@@ -313,12 +329,11 @@ async fn the_role_that_is_shipped_is_what_it_takes_and_without_it_the_fault_name
     let (role, binding) = shipped.split_once("\n---\n").unwrap();
     let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
     api.apply(&format!("{rbac}/roles/bowline-registry"), role).await;
-    let (head, _) = binding.split_once("subjects:").unwrap();
-    let subject = "subjects: [{kind: User, name: guest, apiGroup: rbac.authorization.k8s.io}]\n";
-    api.apply(&format!("{rbac}/rolebindings/bowline-registry"), format!("{head}{subject}")).await;
+    api.apply(&format!("{rbac}/rolebindings/bowline-registry"), binding).await;
 
     until(&watcher, |s| s.state == State::Empty(Emptiness::Unknown)).await;
-    let held = guest().register(&cx(), Instance::new("s", "a")).await.unwrap();
+    let provider = account();
+    let held = provider.register(&cx(), Instance::new("s", "a")).await.unwrap();
     until(&watcher, |s| s.state == State::Live).await;
     held.deregister(&cx()).await.unwrap();
     until(&watcher, |s| s.state == State::Empty(Emptiness::Cancelled)).await;
