@@ -10,6 +10,9 @@ use crate::chore::{Result, root, step};
 /// published, or not with a checksum that can be looked up. All before 1.17 are under the MPL 2.0.
 const CONSUL: &str = "v1.13.9";
 
+/// As `interop/kube-apiserver/go.mod` has it. The program is told, for what is built from a module does not know it.
+const KUBERNETES: &str = "v1.37.2";
+
 /// A program in Java, by its folder in `interop/`.
 struct Java {
     project: &'static str,
@@ -29,11 +32,17 @@ const JAVA: &[Java] = &[
 /// Builds each into `target/tools`, if it is not there or older than its sources, and its language's tools are there.
 pub(crate) fn run() -> Result {
     let tools = directory()?;
-    if has_go() {
+    let go = go_version();
+    if is_at_least(&go, 22) {
         consul(&tools)?;
         kratos(&tools)?;
     } else {
         println!("\n== skipped: consul and kratos, for there is no `go` of 1.22 or later; install one");
+    }
+    if is_at_least(&go, 26) {
+        kube_apiserver(&tools)?;
+    } else {
+        println!("\n== skipped: kube-apiserver, for there is no `go` of 1.26 or later; install one");
     }
     // Debian's Maven is content with a Java that compiles nothing.
     if has("mvn", "--version") && has("javac", "-version") {
@@ -59,20 +68,18 @@ fn has(program: &str, version: &str) -> bool {
     command.status().is_ok()
 }
 
-/// Whether there is a Go that `interop/kratos/go.mod` and the flags given to it here are for: some systems have an older one.
-fn has_go() -> bool {
+/// Which Go there is, if any: some systems have an older one than modules and the flags given to it here need.
+fn go_version() -> String {
     let output = Command::new("go").args(["env", "GOVERSION"]).output();
-    let version =
-        output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    is_at_least_1_22(&version)
+    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
 }
 
-/// Of `go1.26.8` and the like. What is no release is taken to be newer than any.
-fn is_at_least_1_22(version: &str) -> bool {
+/// Of `go1.26.8` and the like, whether it is 1.`minor` or later. What is no release is taken to be newer than any.
+fn is_at_least(version: &str, minor: u32) -> bool {
     let version = version.trim();
     let Some(number) = version.strip_prefix("go1.") else { return !version.is_empty() };
-    let minor: String = number.chars().take_while(char::is_ascii_digit).collect();
-    minor.parse::<u32>().is_ok_and(|minor| minor >= 22)
+    let its: String = number.chars().take_while(char::is_ascii_digit).collect();
+    its.parse::<u32>().is_ok_and(|its| its >= minor)
 }
 
 fn make(directory: &Path) -> Result {
@@ -110,6 +117,15 @@ fn kratos(tools: &Path) -> Result {
     step("building kratos", &mut build)
 }
 
+/// From `interop/kube-apiserver`: some ten minutes on two cores, and some gigabytes of Go's caches. Go knows itself what is to be built anew.
+fn kube_apiserver(tools: &Path) -> Result {
+    let version = format!("-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES}");
+    let mut build = Command::new("go");
+    build.args(["-C", "interop/kube-apiserver", "build", "-trimpath", "-ldflags", &version, "-o"]);
+    build.arg(tools.join("bin/kube-apiserver")).arg(".");
+    step("building kube-apiserver", &mut build)
+}
+
 /// From `interop/`, with what Maven fetches for it.
 fn java(tools: &Path, program: &Java) -> Result {
     let sources = root().join("interop").join(program.project);
@@ -140,15 +156,23 @@ fn newest(directory: &Path) -> Option<SystemTime> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_at_least_1_22;
+    use super::{KUBERNETES, is_at_least};
 
     #[test]
     fn a_go_that_is_too_old_is_told_from_one_that_is_not() {
         for new in ["go1.22\n", "go1.22.1", "go1.30rc1", "go2.0", "devel go1.27-abc"] {
-            assert!(is_at_least_1_22(new), "{new}");
+            assert!(is_at_least(new, 22), "{new}");
         }
         for old in ["", "\n", "go1.19.8\n", "go1.9", "go1.21.13"] {
-            assert!(!is_at_least_1_22(old), "{old}");
+            assert!(!is_at_least(old, 22), "{old}");
         }
+        assert!(is_at_least("go1.26.8", 26) && !is_at_least("go1.25.9", 26));
+    }
+
+    #[test]
+    fn kubernetes_says_the_version_that_it_is_built_from() {
+        let module = crate::chore::root().join("interop/kube-apiserver/go.mod");
+        let module = std::fs::read_to_string(module).unwrap();
+        assert!(module.contains(&format!("k8s.io/kubernetes {KUBERNETES}\n")), "{module}");
     }
 }

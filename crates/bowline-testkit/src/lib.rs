@@ -9,6 +9,7 @@
 //! | [`zookeeper`] | ZooKeeper, standalone | `zookeeper` |
 //! | [`consul`] | Consul, one server | none; `cargo xtask tools` builds it |
 //! | [`eureka`] | Spring Cloud's Eureka server, without its caches and self-preservation | `default-jre-headless`; `cargo xtask tools` builds it |
+//! | [`kubernetes`] | Kubernetes' API server, over an etcd of its own | `etcd-server`; `cargo xtask tools` builds the API server |
 //! | [`rnacos`] | r-nacos, one server | none: the program is looked for on `PATH` |
 //!
 //! A [`Relay`] is a way to a server that can break while the server lives.
@@ -25,11 +26,14 @@
 //! # }
 //! ```
 
+mod kubernetes;
 mod port;
 mod recipe;
 mod relay;
 mod server;
+mod tls;
 
+pub use kubernetes::Kubernetes;
 pub use port::free_port;
 pub use relay::Relay;
 pub use server::Server;
@@ -85,6 +89,28 @@ pub async fn eureka() -> Result<Server> {
 /// Whether `cargo xtask tools` has built Eureka's server here.
 pub fn has_eureka() -> bool {
     recipe::has_tool("eureka-server.jar")
+}
+
+/// Starts Kubernetes' API server over an etcd of its own, and waits until it is ready.
+///
+/// # Errors
+/// If it is not built, or does not answer within a minute: with the end of its log.
+pub async fn kubernetes() -> Result<Kubernetes> {
+    Kubernetes::run().await
+}
+
+/// As [`kubernetes`], with an API server that watches etcd itself for each watch: it knows no more of the past than that does, and
+/// tells nobody how far it is.
+///
+/// # Errors
+/// As [`kubernetes`].
+pub async fn kubernetes_without_cache() -> Result<Kubernetes> {
+    Kubernetes::run_without_cache().await
+}
+
+/// Whether `cargo xtask tools` has built Kubernetes' API server here.
+pub fn has_kubernetes() -> bool {
+    recipe::has_tool("kube-apiserver")
 }
 
 /// Starts r-nacos, which speaks Nacos' protocols, and waits until it answers over HTTP. Its ports are those of HTTP, gRPC and

@@ -17,6 +17,8 @@ pub(crate) struct Recipe {
     /// What is sent to the first port, and what the answer contains once it is ready.
     pub(crate) question: &'static str,
     pub(crate) answer: &'static str,
+    /// Asks over TLS, and trusts what the authority in this file below the directory says.
+    pub(crate) ca: Option<&'static str>,
 }
 
 pub(crate) const ETCD: Recipe = Recipe {
@@ -35,6 +37,7 @@ pub(crate) const ETCD: Recipe = Recipe {
     },
     question: "GET /health HTTP/1.0\r\n\r\n",
     answer: "\"health\":\"true\"",
+    ca: None,
 };
 
 const JARS: &str = "/usr/share/java";
@@ -67,10 +70,11 @@ pub(crate) const ZOOKEEPER: Recipe = Recipe {
     },
     question: "srvr",
     answer: "Mode: standalone",
+    ca: None,
 };
 
 /// What `cargo xtask tools` built.
-fn tool(name: &str) -> Result<PathBuf> {
+pub(crate) fn tool(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("where this test is")?;
     let target = own.ancestors().find(|path| path.ends_with("debug") || path.ends_with("release"));
     let path = target.and_then(Path::parent).unwrap_or(Path::new("target")).join("tools/bin").join(name);
@@ -104,6 +108,7 @@ pub(crate) const CONSUL: Recipe = Recipe {
     command: run_consul,
     question: "GET /v1/health/service/consul?passing HTTP/1.0\r\n\r\n",
     answer: "\"ServiceID\":\"\"",
+    ca: None,
 };
 
 /// The token that may do everything, of a Consul that asks for one.
@@ -134,6 +139,7 @@ pub(crate) const EUREKA: Recipe = Recipe {
     },
     question: "GET /eureka/apps HTTP/1.0\r\nAccept: application/json\r\n\r\n",
     answer: "apps__hashcode",
+    ca: None,
 };
 
 /// r-nacos is no Debian package: it is looked for on `PATH`.
@@ -156,6 +162,7 @@ pub(crate) const RNACOS: Recipe = Recipe {
     },
     question: "GET /health HTTP/1.0\r\n\r\n",
     answer: "success",
+    ca: None,
 };
 
 /// Where r-nacos is.

@@ -9,11 +9,12 @@ use std::time::Duration;
 use bowline_core::{Error, Result, WrapErr};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::port::free_port;
 use crate::recipe::Recipe;
+use crate::tls;
 
 /// How long a server may take to answer after its start: much, for the machine may be slow and have other work.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -32,6 +33,11 @@ pub struct Server {
 
 impl Server {
     pub(crate) async fn run(recipe: Recipe) -> Result<Self> {
+        Self::run_beside(recipe, &[]).await
+    }
+
+    /// Runs a server that needs others, of which it is told the ports after its own.
+    pub(crate) async fn run_beside(recipe: Recipe, others: &[u16]) -> Result<Self> {
         let there = |file: &str| Path::new(file).exists();
         let missing: Vec<_> = recipe.packages.iter().filter(|p| !there(p.1)).map(|p| p.0).collect();
         if !missing.is_empty() {
@@ -42,7 +48,8 @@ impl Server {
             )));
         }
         let directory = tempfile::tempdir().context("a temporary directory for a server")?;
-        let ports = (0..recipe.ports).map(|_| free_port()).collect::<Result<_>>()?;
+        let mut ports = (0..recipe.ports).map(|_| free_port()).collect::<Result<Vec<_>>>()?;
+        ports.extend(others);
         let mut server = Self { recipe, directory, ports, child: None };
         server.start().await?;
         Ok(server)
@@ -56,6 +63,11 @@ impl Server {
     /// `127.0.0.1:PORT` of another of its ports, counted from that for clients, which is 0; of that one if there are fewer.
     pub fn address_at(&self, nth: usize) -> String {
         format!("127.0.0.1:{}", self.ports.get(nth).copied().unwrap_or_else(|| self.port()))
+    }
+
+    /// Where its files are.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// `127.0.0.1:PORT`.
@@ -104,7 +116,14 @@ impl Server {
     }
 
     async fn ask(&self) -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port())).await?;
+        let stream = TcpStream::connect(("127.0.0.1", self.port())).await?;
+        match self.recipe.ca {
+            None => self.hears(stream).await,
+            Some(ca) => self.hears(tls::connect(stream, &self.directory.path().join(ca)).await?).await,
+        }
+    }
+
+    async fn hears(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<bool> {
         stream.write_all(self.recipe.question.as_bytes()).await?;
         let mut answer = Vec::new();
         stream.take(64 * 1024).read_to_end(&mut answer).await?;

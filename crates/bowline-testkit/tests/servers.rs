@@ -90,3 +90,29 @@ async fn eureka_is_killed_paused_and_started_again_at_its_address() {
     let question = "GET /eureka/apps HTTP/1.0\r\nAccept: application/json\r\n\r\n";
     lives(bowline_testkit::eureka().await, question, "apps__hashcode").await;
 }
+
+#[tokio::test]
+async fn kubernetes_is_killed_paused_and_started_again_at_its_address() {
+    if !bowline_testkit::has_kubernetes() {
+        println!("skipped: there is no API server of Kubernetes; run: cargo xtask tools");
+        return;
+    }
+    let mut server = bowline_testkit::kubernetes().await.unwrap();
+    let (address, ca) = (server.address(), std::fs::read(server.ca()).unwrap());
+    // In the clear it says as much.
+    let (question, answer) = ("GET / HTTP/1.0\r\n\r\n", "to an HTTPS server");
+    assert!(answers_again(&address, question).await.contains(answer));
+    assert!(server.wipe().unwrap_err().message().contains("kill it before"));
+    server.pause().await.unwrap();
+    assert_eq!(ask(&address, question).await, None, "a paused server answers");
+    server.resume().unwrap();
+    assert!(answers_again(&address, question).await.contains(answer));
+    server.kill().await.unwrap();
+    assert_eq!(ask(&address, question).await, None, "a killed server answers");
+    server.wipe().unwrap();
+    server.start().await.unwrap();
+    assert_eq!((server.address(), std::fs::read(server.ca()).unwrap()), (address.clone(), ca));
+    assert!(answers_again(&address, question).await.contains(answer));
+    drop(server);
+    assert!(TcpStream::connect(&address).await.is_err(), "it lives longer than its owner");
+}

@@ -24,6 +24,7 @@ pub(crate) fn connect(settings: &RegistrySettings, env: &str, calls: &CallMetric
         Some(("zookeeper", _)) => zookeeper(settings, env)?,
         Some(("consul", _)) => consul(settings, env, calls)?,
         Some(("eureka", _)) => eureka(settings, env, calls)?,
+        Some(("kubernetes", _)) => kubernetes(settings, env, calls)?,
         Some(("nacos", _)) => nacos(settings, env)?,
         _ => ours(settings, env, calls)?,
     };
@@ -131,6 +132,24 @@ fn eureka(_: &RegistrySettings, _: &str, _: &CallMetrics) -> Result<Sides> {
     Err(not_built_in("eureka"))
 }
 
+#[cfg(feature = "kubernetes")]
+fn kubernetes(settings: &RegistrySettings, env: &str, calls: &CallMetrics) -> Result<Sides> {
+    use bowline_registry_kubernetes::{Access, KubernetesRegistry, Options};
+
+    no_namespace(settings, "name Kubernetes' own in its address: kubernetes://NAMESPACE")?;
+    let mut options = Options::from_url(&settings.target)?;
+    env.clone_into(&mut options.env);
+    let access = Access::find(&options)?;
+    let channel = channel(&access.server().to_string(), access.channel_options(), calls)?;
+    let registry = Arc::new(KubernetesRegistry::new(channel, &access, options)?);
+    Ok((Arc::clone(&registry) as Arc<_>, registry))
+}
+
+#[cfg(not(feature = "kubernetes"))]
+fn kubernetes(_: &RegistrySettings, _: &str, _: &CallMetrics) -> Result<Sides> {
+    Err(not_built_in("kubernetes"))
+}
+
 #[cfg(feature = "nacos")]
 fn nacos(settings: &RegistrySettings, env: &str) -> Result<Sides> {
     use bowline_registry_nacos::{NacosRegistry, Options};
@@ -152,6 +171,7 @@ fn nacos(_: &RegistrySettings, _: &str) -> Result<Sides> {
     feature = "consul",
     feature = "etcd",
     feature = "eureka",
+    feature = "kubernetes",
     feature = "nacos",
     feature = "zookeeper"
 ))]
@@ -168,6 +188,7 @@ fn no_namespace(settings: &RegistrySettings, instead: &str) -> Result<()> {
     feature = "consul",
     feature = "etcd",
     feature = "eureka",
+    feature = "kubernetes",
     feature = "nacos",
     feature = "zookeeper"
 )))]
@@ -216,5 +237,25 @@ mod tests {
             let error = connected(&format!("{target}?x=1")).err().unwrap();
             assert!(error.message().contains("`x` is unknown"), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn kubernetes_is_found_by_a_kubeconfig() {
+        let missing = "kubernetes://shop?kubeconfig=/nonexistent";
+        let error = connected(missing).err().unwrap();
+        if !cfg!(feature = "kubernetes") {
+            assert!(error.message().contains("feature `kubernetes`"), "{error}");
+            return;
+        }
+        assert!(error.to_string().contains("no kubeconfig at /nonexistent"), "{error}");
+        let path = std::env::temp_dir().join(format!("bowline-kubeconfig-{}", std::process::id()));
+        let text = "current-context: c\ncontexts: [{name: c, context: {cluster: c}}]\n\
+                    clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}]\n";
+        std::fs::write(&path, text).unwrap();
+        let target = format!("kubernetes://shop?kubeconfig={}", path.display());
+        let (discovery, _) = connected(&target).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let cx = bowline_core::Context::background().with_timeout(std::time::Duration::from_millis(1));
+        assert!(discovery.watch("s").ready(&cx).await.is_err());
     }
 }

@@ -142,9 +142,8 @@ pub struct AdminSettings {
 #[serde(deny_unknown_fields)]
 pub struct RegistrySettings {
     /// Its nodes: `http://HOST:PORT`, `static:///A:1,B:2` or `dns:///NAME:PORT` for Bowline's. With the feature of the
-    /// same name, also `consul://HOST:PORT`, `etcd://HOST:PORT`, `eureka://HOST:PORT`, `nacos://HOST:PORT` and
-    /// `zookeeper://HOST:PORT`;
-    /// docs/registries.md has their forms.
+    /// same name, also `consul://HOST:PORT`, `etcd://HOST:PORT`, `eureka://HOST:PORT`, `kubernetes://NAMESPACE`,
+    /// `nacos://HOST:PORT` and `zookeeper://HOST:PORT`; docs/registries.md has their forms.
     pub target: String,
     /// Which namespace to register and look in.
     #[serde(default = "default_namespace")]

@@ -8,6 +8,7 @@ mod bowline;
 mod consul;
 mod etcd;
 mod eureka;
+mod kubernetes;
 mod nacos;
 pub mod suite;
 mod zookeeper;
@@ -22,6 +23,7 @@ pub use crate::bowline::Bowline;
 pub use crate::consul::{Consul, consul_client};
 pub use crate::etcd::Etcd;
 pub use crate::eureka::{BowlineAsEureka, Eureka, eureka_client};
+pub use crate::kubernetes::{Kubernetes, KubernetesApi, kubernetes_client, kubernetes_options};
 pub use crate::nacos::{BowlineNacos, Rnacos};
 pub use crate::zookeeper::Zookeeper;
 
