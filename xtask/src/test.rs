@@ -33,6 +33,8 @@ pub(crate) fn run(options: &Options) -> Result {
     let path = path_with(&rnacos()?)?;
     let mut tests = cargo(&["test", "--workspace", "--locked", "--all-targets"]);
     step("tests", tests.env("PATH", path))?;
+    let features = &["test", "--package", "bowline", "--all-features", "--locked", "--lib"];
+    step("the adapters that are built in by features", &mut cargo(features))?;
     step("doc tests", &mut cargo(&["test", "--workspace", "--locked", "--doc"]))
 }
 

@@ -40,16 +40,17 @@ impl Record {
     pub(crate) fn told(instance: Instance, limits: &Limits) -> Result<Self> {
         key::instance_id(&instance.id)?;
         check(&instance, limits)?;
-        let (_, size) = fingerprint(&instance);
-        if size > limits.instance_bytes {
-            return Err(invalid(&instance, &format!("has {size} bytes; at most {}", limits.instance_bytes)));
+        let record = Self::trusted(instance);
+        let (size, most) = (record.size, limits.instance_bytes);
+        match size > most {
+            true => Err(invalid(&record.instance, &format!("has {size} bytes; at most {most}"))),
+            false => Ok(record),
         }
-        Ok(Self::trusted(instance))
     }
 
     /// An instance that another node has checked.
-    pub fn trusted(instance: Instance) -> Self {
-        let (hash, size) = fingerprint(&instance);
+    pub fn trusted(mut instance: Instance) -> Self {
+        let (hash, size) = fingerprint(&mut instance);
         Self { id: instance.id.as_str().into(), instance, hash, size, overridden: None }
     }
 
@@ -57,7 +58,7 @@ impl Record {
     pub(super) fn with_override(&self, overridden: Arc<Override>) -> Self {
         let mut instance = self.instance.clone();
         overridden.apply(&mut instance);
-        let (hash, size) = fingerprint(&instance);
+        let (hash, size) = fingerprint(&mut instance);
         let mut sum = Fnv::from(hash);
         let size = size + overridden.fingerprint(|part| sum.write(part));
         Self { id: Arc::clone(&self.id), instance, hash: sum.finish(), size, overridden: Some(overridden) }
@@ -76,8 +77,8 @@ impl Record {
     /// The same instance as it is served while it is not well.
     pub(super) fn not_ready(&self) -> Self {
         let status = InstanceStatus::INSTANCE_STATUS_STARTING.into();
-        let instance = Instance { status, ..self.instance.clone() };
-        let (hash, size) = (fingerprint(&instance).0, self.size);
+        let mut instance = Instance { status, ..self.instance.clone() };
+        let (hash, size) = (fingerprint(&mut instance).0, self.size);
         // What an operator set is told beside it, and part of what the hash stands for.
         let mut sum = Fnv::from(hash);
         if let Some(overridden) = &self.overridden {
@@ -164,22 +165,22 @@ fn check(instance: &Instance, limits: &Limits) -> Result<()> {
     Ok(())
 }
 
-/// A hash that is the same on every node and in every build, and the encoded size.
-fn fingerprint(instance: &Instance) -> (u64, usize) {
+/// A hash that is the same on every node and in every build, and the encoded size. The instance is as before.
+fn fingerprint(instance: &mut Instance) -> (u64, usize) {
     // A map has no order when encoded; without it the encoding is canonical, fields this node does not know included.
-    let mut rest = instance.clone();
-    let metadata = std::mem::take(&mut rest.metadata);
+    let metadata = std::mem::take(&mut instance.metadata);
     let mut hash = Fnv::default();
-    let rest = encoded(&rest);
+    let rest = encoded(instance);
     hash.write(&rest);
-    let mut metadata: Vec<_> = metadata.iter().collect();
-    metadata.sort();
+    let mut sorted: Vec<_> = metadata.iter().collect();
+    sorted.sort();
     let mut size = rest.len();
-    for (key, value) in metadata {
+    for (key, value) in sorted {
         hash.write(key.as_bytes());
         hash.write(value.as_bytes());
         size += key.len() + value.len() + 8;
     }
+    instance.metadata = metadata;
     (hash.finish(), size)
 }
 

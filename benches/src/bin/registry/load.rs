@@ -138,6 +138,14 @@ async fn natively(server: &Server) -> (Rate, Rate) {
     (registered, each(renewed))
 }
 
+/// Ours alone, to look at where its time goes.
+pub(crate) async fn profile(programs: &Programs) {
+    let ours = programs.ours().await;
+    let (registered, renewed) = natively(&ours).await;
+    figure("registrations", "per second of a core", registered.core, None, "more", "-");
+    figure("renewals", "per second of a core", renewed.core, None, "more", "-");
+}
+
 pub(crate) async fn run(programs: &Programs) {
     let rnacos = programs.rnacos().await;
     let (peer_grpc, (peer_http, peer_beat)) = (over_nacos(&rnacos).await, over_http(&rnacos).await);

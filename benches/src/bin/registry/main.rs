@@ -24,10 +24,16 @@ pub(crate) fn figure(what: &str, unit: &str, ours: f64, peer: Option<f64>, bette
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
     let mut arguments = std::env::args().skip(1);
-    let mut program = || arguments.next().expect("usage: registry OURS RNACOS [SCENARIO]...").into();
+    let mut program = || {
+        let program = arguments.next().expect("usage: registry OURS RNACOS [SCENARIO]...");
+        std::fs::canonicalize(program).expect("a program")
+    };
     let programs = Programs { ours: program(), rnacos: program() };
     let chosen: Vec<String> = arguments.collect();
     let is_chosen = |name: &str| chosen.is_empty() || chosen.iter().any(|chosen| chosen == name);
+    if chosen.iter().any(|chosen| chosen == "profile") {
+        load::profile(&programs).await;
+    }
     if is_chosen("load") {
         load::run(&programs).await;
     }

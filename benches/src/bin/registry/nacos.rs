@@ -34,7 +34,10 @@ impl Nacos {
         let (stream, requests) = (bi_request_stream::Client::new(caller.clone()), request::Client::new(caller));
         let check = bowline_registry_nacos::api::ServerCheckRequest::default();
         let cx = Context::background();
-        requests.request(&cx, check.payload().expect("a payload")).await.expect("an answer");
+        // Servers answer over HTTP a little earlier than over gRPC.
+        while requests.request(&cx, check.payload().expect("a payload")).await.is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
         let (said, messages) = Streaming::channel(16);
         let setup = ConnectionSetupRequest { client_version: "Nacos-Java-Client:v2.5.1".into(), ..Default::default() };
         said.send(setup.payload().expect("a payload")).await.expect("said");

@@ -45,6 +45,14 @@ pub(super) struct State {
     is_replaced: bool,
 }
 
+impl State {
+    /// The ids of what it registered of a service.
+    pub(super) fn of<'a>(&'a self, key: &'a ServiceKey) -> impl Iterator<Item = &'a Arc<str>> {
+        let from = (key.clone(), Arc::from(""));
+        self.published.range(from..).map(|(own, _)| own).take_while(move |(k, _)| k == key).map(|(_, id)| id)
+    }
+}
+
 /// Something registered.
 #[derive(Clone)]
 pub(super) struct Published {

@@ -164,7 +164,7 @@ fn publish(hub: &Hub, connection: &Connection, key: &ServiceKey, given: Vec<Inst
     let all: Vec<_> = given.into_iter().map(registration).collect::<Result<_>>()?;
     let ids: BTreeSet<Arc<str>> = all.iter().map(|r| Arc::clone(r.record.id())).collect();
     let mut state = connection.state();
-    let others = state.published.keys().filter(|(other, _)| other != key).count();
+    let others = state.published.len() - state.of(key).count();
     let most = hub.config.instances_per_connection;
     if others + ids.len() > most {
         return Err(Error::resource_exhausted(format!(
@@ -178,8 +178,7 @@ fn publish(hub: &Hub, connection: &Connection, key: &ServiceKey, given: Vec<Inst
         let renewed = hub.shared.now();
         state.published.insert(published, Published { registration, lease: granted.lease, renewed });
     }
-    let own = state.published.keys().filter(|(own, id)| own == key && !ids.contains(id));
-    let gone: Vec<Arc<str>> = own.map(|(_, id)| Arc::clone(id)).collect();
+    let gone: Vec<Arc<str>> = state.of(key).filter(|id| !ids.contains(*id)).cloned().collect();
     drop(state);
     for id in gone {
         withdraw(hub, connection, key, &id);
