@@ -51,14 +51,18 @@ pub(crate) async fn run(programs: &Programs) {
         let instance = native::instance(&format!("s{}", n % 50), &format!("i{n}"), "1.2.3");
         let lease = native::register(&client, instance, 30).await;
         let services = vec![Subscription { service: format!("t{}", n % 50), ..Default::default() }];
-        let mut watch = client.watch(&cx, WatchRequest { services, ..Default::default() }).await.expect("a watch");
+        let mut watch =
+            client.watch(&cx, WatchRequest { services, ..Default::default() }).await.expect("a watch");
         let (sender, requests) = Streaming::channel(1);
         let mut answers = client.keep_alive(&cx, requests).await.expect("a stream");
         tasks.spawn(async move { while let Ok(Some(_)) = watch.message().await {} });
         tasks.spawn(async move {
             loop {
                 tokio::time::sleep(RENEW).await;
-                sender.send(KeepAliveRequest { lease_ids: vec![lease], ..Default::default() }).await.expect("asked");
+                sender
+                    .send(KeepAliveRequest { lease_ids: vec![lease], ..Default::default() })
+                    .await
+                    .expect("asked");
                 answers.message().await.expect("an answer");
             }
         });

@@ -26,7 +26,16 @@ pub(crate) async fn run(programs: &Programs) {
     let begun = Instant::now();
     let second = programs.start_node(cluster("second", &second_at, &first_at));
     let all = format!("\"instances\":{}", SERVICES * OF_EACH);
-    second.answers("/v1/registry/node", |node| node.contains("\"serving\":true") && node.contains(&all)).await;
+    second
+        .answers("/v1/registry/node", |node| node.contains("\"serving\":true") && node.contains(&all))
+        .await;
     let took = begun.elapsed().as_secs_f64();
-    figure("a node joins one with 100 000 instances, from its start to serving them", "s", took, None, "less", "5");
+    figure(
+        "a node joins one with 100 000 instances, from its start to serving them",
+        "s",
+        took,
+        None,
+        "less",
+        "5",
+    );
 }

@@ -159,11 +159,39 @@ pub(crate) async fn run(programs: &Programs) {
     let best = peer_grpc.wall.max(peer_http.wall);
     figure("registrations, each by its own protocol", "per second", own_native.wall, Some(best), "more", "3");
     let best = peer_grpc.core.max(peer_http.core);
-    figure("registrations, each by its own protocol", "per second of a core", own_native.core, Some(best), "more", "-");
+    figure(
+        "registrations, each by its own protocol",
+        "per second of a core",
+        own_native.core,
+        Some(best),
+        "more",
+        "-",
+    );
     figure("registrations by Nacos' gRPC", "per second", own_grpc.wall, Some(peer_grpc.wall), "more", "-");
-    figure("registrations by Nacos' gRPC", "per second of a core", own_grpc.core, Some(peer_grpc.core), "more", "-");
+    figure(
+        "registrations by Nacos' gRPC",
+        "per second of a core",
+        own_grpc.core,
+        Some(peer_grpc.core),
+        "more",
+        "-",
+    );
     figure("registrations by Nacos' HTTP", "per second", own_http.wall, Some(peer_http.wall), "more", "-");
-    figure("registrations by Nacos' HTTP", "per second of a core", own_http.core, Some(peer_http.core), "more", "-");
-    figure("renewals, each by its own protocol", "per second of a core", own_renewals.core, Some(peer_beat.core), "more", "-");
+    figure(
+        "registrations by Nacos' HTTP",
+        "per second of a core",
+        own_http.core,
+        Some(peer_http.core),
+        "more",
+        "-",
+    );
+    figure(
+        "renewals, each by its own protocol",
+        "per second of a core",
+        own_renewals.core,
+        Some(peer_beat.core),
+        "more",
+        "-",
+    );
     figure("beats by Nacos' HTTP", "per second of a core", own_beat.core, Some(peer_beat.core), "more", "-");
 }

@@ -20,7 +20,8 @@ pub(crate) async fn fill(server: &Server) {
         let clients = Arc::clone(&clients);
         tasks.spawn(async move {
             for n in 0..OF_EACH {
-                let instance = native::instance(&format!("service-{service}"), &format!("instance-{n}"), "1.2.3");
+                let instance =
+                    native::instance(&format!("service-{service}"), &format!("instance-{n}"), "1.2.3");
                 native::register(&clients[service % 8], instance, 600).await;
             }
         });

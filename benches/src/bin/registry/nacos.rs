@@ -7,10 +7,10 @@ use bowline_client::{Channel, ChannelOptions};
 use bowline_core::Context;
 use bowline_registry_nacos::api::wire::{bi_request_stream, request};
 use bowline_registry_nacos::api::{
-    BATCH_REGISTER, BatchInstanceRequest, BatchInstanceResponse, Body, ConnectionSetupRequest, HealthCheckRequest,
-    HealthCheckResponse, Instance, InstanceRequest, InstanceResponse, NotifySubscriberRequest,
-    NotifySubscriberResponse, Outcome, Payload, REGISTER, ServiceInfo, SubscribeServiceRequest,
-    SubscribeServiceResponse, kind,
+    BATCH_REGISTER, BatchInstanceRequest, BatchInstanceResponse, Body, ClientDetectionResponse,
+    ConnectionSetupRequest, HealthCheckRequest, HealthCheckResponse, Instance, InstanceRequest,
+    InstanceResponse, NotifySubscriberRequest, NotifySubscriberResponse, Outcome, Payload, REGISTER,
+    ServiceInfo, SubscribeServiceRequest, SubscribeServiceResponse, kind, request_id,
 };
 use bowline_rpc::{Sender, Streaming};
 
@@ -31,7 +31,8 @@ impl Nacos {
         let options = ChannelOptions { connections: 1, ..ChannelOptions::default() };
         let channel = Channel::builder(format!("http://{at}")).options(options).build().expect("a channel");
         let caller = channel.caller().expect("a caller");
-        let (stream, requests) = (bi_request_stream::Client::new(caller.clone()), request::Client::new(caller));
+        let (stream, requests) =
+            (bi_request_stream::Client::new(caller.clone()), request::Client::new(caller));
         let check = bowline_registry_nacos::api::ServerCheckRequest::default();
         let cx = Context::background();
         // Servers answer over HTTP a little earlier than over gRPC.
@@ -39,7 +40,10 @@ impl Nacos {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
         let (said, messages) = Streaming::channel(16);
-        let setup = ConnectionSetupRequest { client_version: "Nacos-Java-Client:v2.5.1".into(), ..Default::default() };
+        let setup = ConnectionSetupRequest {
+            client_version: "Nacos-Java-Client:v2.5.1".into(),
+            ..Default::default()
+        };
         said.send(setup.payload().expect("a payload")).await.expect("said");
         let heard = Mutex::new(stream.request_bi_stream(&cx, messages).await.expect("a stream"));
         let client = Self { requests, said, heard };
@@ -65,7 +69,8 @@ impl Nacos {
 
     pub(crate) async fn register(&self, service: &str, instance: Instance) {
         let (service_name, kind) = (service.to_owned(), REGISTER.to_owned());
-        let request = InstanceRequest { service_name, group_name: group(), kind, instance, ..Default::default() };
+        let request =
+            InstanceRequest { service_name, group_name: group(), kind, instance, ..Default::default() };
         let answer: InstanceResponse = self.ask(&request).await;
         assert!(answer.outcome.success, "{answer:?}");
     }
@@ -80,8 +85,12 @@ impl Nacos {
 
     pub(crate) async fn subscribe(&self, service: &str) {
         let service_name = service.to_owned();
-        let request =
-            SubscribeServiceRequest { subscribe: true, service_name, group_name: group(), ..Default::default() };
+        let request = SubscribeServiceRequest {
+            subscribe: true,
+            service_name,
+            group_name: group(),
+            ..Default::default()
+        };
         let answer: SubscribeServiceResponse = self.ask(&request).await;
         assert!(answer.outcome.success, "{answer:?}");
     }
@@ -89,7 +98,18 @@ impl Nacos {
     /// The next push, answered.
     pub(crate) async fn pushed(&mut self) -> ServiceInfo {
         loop {
-            let message = self.heard.get_mut().expect("the stream").message().await.expect("a message").expect("another message");
+            let message = self
+                .heard
+                .get_mut()
+                .expect("the stream")
+                .message()
+                .await
+                .expect("a message")
+                .expect("another message");
+            if kind(&message) == "ClientDetectionRequest" {
+                let answer = ClientDetectionResponse { outcome: Outcome::success(request_id(&message)) };
+                self.said.send(answer.payload().expect("a payload")).await.expect("said");
+            }
             if kind(&message) != "NotifySubscriberRequest" {
                 continue;
             }

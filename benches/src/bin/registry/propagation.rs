@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bowline_core::Context;
 use bowline_registry_bowline::api::bowline::registry::v1::watch_response::Event;
 use bowline_registry_bowline::api::bowline::registry::v1::{Subscription, WatchRequest};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::nacos::{self, Nacos};
@@ -16,6 +17,8 @@ use crate::{figure, native};
 const ROUNDS: usize = 20;
 /// Between rounds there is quiet.
 const QUIET: Duration = Duration::from_millis(300);
+/// Connections that are set up at a time.
+const AT_A_TIME: usize = 64;
 /// The longest a round may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -79,6 +82,7 @@ async fn ours(programs: &Programs, watchers: usize) -> (f64, f64) {
         let request = WatchRequest { services, ..Default::default() };
         let mut watch = client.watch(&Context::background(), request).await.expect("a watch");
         tasks.spawn(async move {
+            let _client = client;
             loop {
                 match watch.message().await.expect("a message").expect("one more").event {
                     Some(Event::Synced(_)) => _ = ready.fetch_add(1, Ordering::SeqCst),
@@ -106,16 +110,21 @@ async fn ours(programs: &Programs, watchers: usize) -> (f64, f64) {
 
 async fn by_nacos(server: &crate::servers::Server, watchers: usize) -> (f64, f64) {
     let (rounds, mut tasks) = (Rounds::new(watchers), JoinSet::new());
-    let registrant = Nacos::connect(server.grpc).await;
-    registrant.register("p", nacos::instance(0)).await;
+    let (ready, door) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(AT_A_TIME)));
     for _ in 0..watchers {
-        let mut client = Nacos::connect(server.grpc).await;
-        client.subscribe("p").await;
-        let rounds = Arc::clone(&rounds);
+        let (rounds, ready, door, at) =
+            (Arc::clone(&rounds), Arc::clone(&ready), Arc::clone(&door), server.grpc);
         tasks.spawn(async move {
+            let permit = door.acquire().await.expect("an open door");
+            let mut client = Nacos::connect(at).await;
+            client.subscribe("p").await;
+            drop(permit);
+            ready.fetch_add(1, Ordering::SeqCst);
             let mut last = 0;
             loop {
-                let round = client.pushed().await.hosts.first().map_or(0, |host| usize::from(host.port) - 8080);
+                // r-nacos keeps what the connection registered before, too.
+                let ports = client.pushed().await.hosts.into_iter().map(|host| usize::from(host.port));
+                let round = ports.max().map_or(0, |port| port - 8080);
                 if round != last {
                     last = round;
                     rounds.hear(round);
@@ -123,6 +132,12 @@ async fn by_nacos(server: &crate::servers::Server, watchers: usize) -> (f64, f64
             }
         });
     }
+    while ready.load(Ordering::SeqCst) < watchers {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Only now: who says nothing for long is taken for gone.
+    let registrant = Nacos::connect(server.grpc).await;
+    registrant.register("p", nacos::instance(0)).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     for round in 1..=ROUNDS {
         rounds.begin(round);
@@ -137,15 +152,15 @@ async fn by_nacos(server: &crate::servers::Server, watchers: usize) -> (f64, f64
 
 pub(crate) async fn run(programs: &Programs) {
     for watchers in [1_000, 10_000] {
+        let what = |percentile: &str| format!("registration to {watchers} watchers, {percentile}");
         let ours = ours(programs, watchers).await;
-        let own = programs.ours().await;
-        let own = by_nacos(&own, watchers).await;
         let peer = programs.rnacos().await;
         let peer = by_nacos(&peer, watchers).await;
-        let what = |percentile: &str| format!("registration to {watchers} watchers, {percentile}");
         let target = if watchers == 10_000 { "100" } else { "-" };
         figure(&what("p50"), "ms", ours.0, Some(peer.0), "less", "-");
         figure(&what("p99"), "ms", ours.1, Some(peer.1), "less", target);
+        let own = programs.ours().await;
+        let own = by_nacos(&own, watchers).await;
         figure(&format!("{}, both by Nacos' gRPC", what("p99")), "ms", own.1, Some(peer.1), "less", "-");
     }
 }
