@@ -28,6 +28,8 @@ impl Record {
     /// # Errors
     /// `INVALID_NAME` for its id, `INVALID_INSTANCE` for what is malformed or beyond `limits`.
     pub fn new(mut instance: Instance, limits: &Limits) -> Result<Self> {
+        // Not of what other nodes took: a later version may know more kinds of checks.
+        Check::of(&instance)?;
         // The registry's to say: not well before a probe has said so.
         instance.unhealthy = instance.check.is_set();
         Self::told(instance, limits)
@@ -156,7 +158,6 @@ fn check(instance: &Instance, limits: &Limits) -> Result<()> {
             .parse::<Endpoint>()
             .map_err(|e| invalid(instance, &format!("is malformed: {}", e.message())).with_source(e))?;
     }
-    Check::of(instance)?;
     let most = limits.metadata_entries;
     if instance.metadata.len() > most {
         let what = format!("has {} entries of metadata; at most {most}", instance.metadata.len());
