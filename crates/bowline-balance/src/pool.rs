@@ -102,7 +102,9 @@ pub(crate) enum Standing {
     Ejected,
     /// Those who could were tried.
     Tried,
-    /// None can be reached, or wants to be.
+    /// Those who can be reached take no traffic.
+    Unwanted,
+    /// None can be reached.
     Dead,
 }
 
@@ -186,6 +188,8 @@ impl<'a, C: Candidate> Field<'a, C> {
                 Standing::Ejected
             } else if self.fits(place, Level::Tried, ask) {
                 Standing::Tried
+            } else if self.fits(place, Level::Unwanted, ask) {
+                Standing::Unwanted
             } else {
                 Standing::Dead
             };
