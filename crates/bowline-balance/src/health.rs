@@ -62,9 +62,11 @@ const HEALTHY: u8 = 0;
 const EJECTED: u8 = 1;
 const PROBATION: u8 = 2;
 
-/// From how many failures in a row on each further one asks for a look at once, instead of at the next interval.
+/// After how many failures in a row each further one asks for a look at once, instead of at the next interval, and after how
+/// many only each of so many does: a look goes over all instances, and when all fail, every request would ask for one.
 /// [`Ejection`](crate::Ejection) decides by its own numbers.
 const LOOK_AFTER: u32 = 2;
+const LOOK_SELDOM_AFTER: u32 = 16;
 
 const RUNNING: u64 = u64::MAX;
 
@@ -122,7 +124,9 @@ impl Health {
             return true;
         }
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
-        !self.is_ejected() && failures >= LOOK_AFTER
+        let is_time =
+            (LOOK_AFTER..LOOK_SELDOM_AFTER).contains(&failures) || failures.is_multiple_of(LOOK_SELDOM_AFTER);
+        is_time && !self.is_ejected()
     }
 
     /// Whether the one probe of an instance on probation is free.

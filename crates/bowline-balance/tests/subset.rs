@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use bowline_balance::{
     Ask, Ejection, Index, IndexOptions, LEAST, Outcome, Request, Subsetting, WeightedRandom,
 };
-use bowline_core::{Clock, ManualClock, SeededRng};
+use bowline_core::{Clock, ManualClock, Rng, SeededRng};
 use support::Node;
 
 fn slotted(slots: impl IntoIterator<Item = u32>) -> Vec<Node> {
@@ -33,7 +33,7 @@ fn subsets(clients: u32, nodes: &[Node], size: usize) -> Vec<HashSet<String>> {
 /// How many subsets the fullest instance is in, and how many the average one.
 fn load(subsets: &[HashSet<String>], nodes: &[Node]) -> (usize, f64) {
     let count = |node: &Node| subsets.iter().filter(|s| s.contains(node.instance.id.as_str())).count();
-    let most = nodes.iter().map(count).max().unwrap();
+    let most = nodes.iter().map(count).max().unwrap_or_default();
     (most, subsets.iter().map(HashSet::len).sum::<usize>() as f64 / nodes.len() as f64)
 }
 
@@ -67,6 +67,18 @@ fn everybody_is_in_as_many_subsets_as_everybody_else() {
         let (most, mean) = load(&subsets, &nodes);
         // Nobody is in 0.2 subsets: below 20 one connection is more than 5 %.
         let bound = (1.05 * mean).max(mean.ceil() + 1.0);
+        assert!(most as f64 <= bound, "{clients} × {instances}: {most} against {mean}");
+    }
+}
+
+#[test]
+fn for_any_numbers_the_fullest_has_at_most_two_more_than_its_share() {
+    let rng = SeededRng::new(2022);
+    for _ in 0..40 {
+        let (clients, instances) = (10 + rng.below(391) as u32, 21 + rng.below(380) as u32);
+        let nodes = slotted(0..instances);
+        let (most, mean) = load(&subsets(clients, &nodes, LEAST), &nodes);
+        let bound = (1.07 * mean).max(mean.ceil() + 2.0);
         assert!(most as f64 <= bound, "{clients} × {instances}: {most} against {mean}");
     }
 }

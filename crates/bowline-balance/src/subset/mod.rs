@@ -16,7 +16,8 @@ pub enum Subsetting {
     #[default]
     Everyone,
     /// Rocksteadier subsetting, as Google describes it (Ward, Wankadia, Guliani: *Reinventing Backend Subsetting at Google*, ACM
-    /// Queue 20(5), 2022). Even to 5 % or one connection, whichever is more.
+    /// Queue 20(5), 2022), made more even. Of up to 1 000 clients and instances the fullest has at most 5 % or one connection more
+    /// than its share, whichever is more, for 94 of 100 pairs of numbers, and at most 7 % or two for the others.
     ///
     /// Clients and instances have small numbers of their own, leased as slots from the registry. What inherits the slot of
     /// its predecessor takes its place: a rolling restart changes no subset.

@@ -1,5 +1,6 @@
 //! Instances for tests: nothing behind them, everything about them settable.
 #![allow(dead_code, unreachable_pub, reason = "each test takes its own part of this")]
+#![allow(clippy::unwrap_used, reason = "tests; clippy knows only functions marked as such")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
