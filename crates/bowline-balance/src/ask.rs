@@ -31,6 +31,26 @@ impl<'a> Ask<'a> {
         Self { key: Some(key), ..self }
     }
 
+    /// When it is asked.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Where chance comes from.
+    pub fn rng(&self) -> &'a dyn Rng {
+        self.rng
+    }
+
+    /// Positions of those that were tried.
+    pub fn tried(&self) -> &'a [usize] {
+        self.tried
+    }
+
+    /// What the request is about, if it says.
+    pub fn key(&self) -> Option<u64> {
+        self.key
+    }
+
     /// A number below `bound`; 0 if that is 0.
     pub(crate) fn below(&self, bound: u64) -> u64 {
         ((u128::from(self.rng.next_u64()) * u128::from(bound)) >> 64) as u64

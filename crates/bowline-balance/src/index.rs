@@ -39,26 +39,25 @@ pub struct Index<C> {
 impl<C: Candidate> Index<C> {
     /// Arranges the instances that want traffic. What is new against `previous` warms up from `now` on; in a first index
     /// nobody does, for then all are equally new.
+    ///
+    /// Shares of zones and clusters are those of the instances that can be used now. So it is to be built anew not only with each
+    /// list, but also after each [sweep](crate::Ejection::sweep), and when an instance can no longer be reached or can
+    /// again. Until then nobody is lost: who cannot be used is passed over by each pick.
     pub fn build(candidates: Vec<C>, options: &IndexOptions, previous: Option<&Self>, now: Instant) -> Self {
-        Self::arrange(candidates, options, previous, now, |candidate| candidate.instance().tenant.as_str())
+        Self::arrange(candidates, options, true, previous, now)
     }
 
-    /// The same without tenants: whoever asks may be given anybody.
-    pub fn without_tenants(
-        candidates: Vec<C>,
-        options: &IndexOptions,
-        previous: Option<&Self>,
-        now: Instant,
-    ) -> Self {
-        Self::arrange(candidates, options, previous, now, |_| "")
+    /// All in one pool: whoever asks may be given anybody, of whichever tenant, zone and cluster.
+    pub fn flat(candidates: Vec<C>, options: &IndexOptions, previous: Option<&Self>, now: Instant) -> Self {
+        Self::arrange(candidates, options, false, previous, now)
     }
 
     fn arrange(
         candidates: Vec<C>,
         options: &IndexOptions,
+        divided: bool,
         previous: Option<&Self>,
         now: Instant,
-        tenant: impl for<'a> Fn(&'a C) -> &'a str,
     ) -> Self {
         let known: HashSet<&str> =
             previous.iter().flat_map(|index| index.ids.keys()).map(|id| &**id).collect();
@@ -67,11 +66,12 @@ impl<C: Candidate> Index<C> {
             if !known.is_empty() && !known.contains(candidate.instance().id.as_str()) {
                 candidate.load().warm_up(now);
             }
-            tenants.entry(tenant(candidate)).or_default().push(position as u32);
+            let tenant = if divided { candidate.instance().tenant.as_str() } else { "" };
+            tenants.entry(tenant).or_default().push(position as u32);
         }
         let routes = tenants.into_iter().map(|(tenant, members)| {
             let before = previous.and_then(|index| index.routes.get(tenant));
-            (tenant.into(), Route::build(&candidates, members, options, before, now))
+            (tenant.into(), Route::build(&candidates, members, options, divided, before, now))
         });
         let routes = routes.collect();
         let ids = candidates.iter().enumerate().map(|(i, c)| (c.instance().id.as_str().into(), i)).collect();

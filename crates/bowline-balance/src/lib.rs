@@ -10,7 +10,7 @@
 //!  per interval Ejection::sweep ──► Health: ejected, on probation, healthy                      (seen by the next pick)
 //! ```
 //!
-//! - An [`Index`] is built anew with each list of instances and after each sweep that changed something, and swapped in as a
+//! - An [`Index`] is built anew with each list of instances, after each sweep, and when one can no longer be reached, and swapped in as a
 //!   whole. A pick reads it: no lock, no allocation, and the same work with one tenant or a thousand.
 //! - State that changes with each request is in the instances' `Load`s, in atomics. An instance that is in the old list and the
 //!   new one keeps its `Load`, and with it everything that is known of it.

@@ -125,6 +125,16 @@ pub(crate) struct Drawn {
 }
 
 impl<'a, C: Candidate> Field<'a, C> {
+    /// All candidates of the index.
+    pub fn candidates(&self) -> &'a [C] {
+        self.candidates
+    }
+
+    /// The positions of those that are to be chosen among.
+    pub fn pool(&self) -> &'a Pool {
+        self.pool
+    }
+
     pub(crate) fn candidate(&self, place: usize) -> &'a C {
         &self.candidates[self.position(place)]
     }
@@ -252,23 +262,28 @@ impl<'a, C: Candidate> Field<'a, C> {
         (well as f64) < PANIC * self.pool.total(members) as f64
     }
 
-    /// The one with the highest `score` among those of the first level that has any.
+    /// The one with the highest `score` among those of the first level that has any, and those that may be tried again.
+    /// `score` is given a place and its weight.
     pub(crate) fn best(&self, ask: &Ask<'_>, score: impl Fn(usize, f64) -> f64) -> Option<Drawn> {
         let (level, members) = self.level(ask, None)?;
-        let mut best: Option<(usize, f64)> = None;
-        for place in 0..members {
-            let on_probation = self.candidate(place).load().health().is_on_probation();
-            if !(on_probation || self.fits(place, level, ask)) {
-                continue;
+        let best = |with_probes: bool| {
+            let mut best: Option<(f64, Drawn)> = None;
+            for place in 0..members {
+                let probe = with_probes && level <= Level::All && self.has_probe(place, ask);
+                if probe || self.fits(place, level, ask) {
+                    let own = score(place, self.weight(place) as f64 * self.warmth(place, ask));
+                    if best.is_none_or(|(highest, _)| own > highest) {
+                        best = Some((own, Drawn { place, probe }));
+                    }
+                }
             }
-            let own = score(place, self.weight(place) as f64 * self.warmth(place, ask));
-            // A probe is taken only when it is about to be used.
-            let first = best.is_none_or(|(_, highest)| own > highest);
-            if first && (!on_probation || level >= Level::Ejected || self.takes_probe(place, ask)) {
-                best = Some((place, own));
-            }
+            best.map(|(_, drawn)| drawn)
+        };
+        match best(true) {
+            // Another request was faster.
+            Some(drawn) if drawn.probe && !self.takes_probe(drawn.place, ask) => best(false),
+            best => best,
         }
-        best.map(|(place, _)| Drawn { place, probe: false })
     }
 
     /// Whether one comes into question as soon as another.

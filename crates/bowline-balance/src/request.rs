@@ -47,7 +47,7 @@ impl<'a> Request<'a> {
         Self { redirects, ..self }
     }
 
-    /// A tenant's request may not be served by anybody else: not even by the base.
+    /// A tenant's request may be served by its own instances and those it is redirected to, but not by the base.
     #[must_use]
     pub fn strictly(self) -> Self {
         Self { strict: true, ..self }

@@ -29,11 +29,12 @@ const WHOLE: f64 = 4_294_967_296.0;
 const OVERPROVISIONING: f64 = 1.4;
 
 impl Route {
-    /// The route over `members`, positions among `candidates`.
+    /// The route over `members`, positions among `candidates`; all in one pool unless they are `divided`.
     pub(crate) fn build<C: Candidate>(
         candidates: &[C],
         members: Vec<u32>,
         options: &IndexOptions,
+        divided: bool,
         previous: Option<&Self>,
         now: Instant,
     ) -> Self {
@@ -41,7 +42,8 @@ impl Route {
         let mut places: BTreeMap<(&str, &str), Vec<u32>> = BTreeMap::new();
         for member in &members {
             let instance = candidates[*member as usize].instance();
-            places.entry((&instance.zone, &instance.cluster)).or_default().push(*member);
+            let place = if divided { (&*instance.zone, &*instance.cluster) } else { ("", "") };
+            places.entry(place).or_default().push(*member);
         }
         let capacities: Vec<_> = places
             .iter()

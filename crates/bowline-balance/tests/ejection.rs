@@ -163,6 +163,29 @@ fn the_way_back_is_one_request_at_a_time() {
 }
 
 #[test]
+fn every_picker_lets_an_ejected_one_be_tried_once() {
+    with_each_picker!(|name, picker| {
+        let (clock, rng, rules) = (ManualClock::new(), SeededRng::new(4), Ejection::default());
+        let index = index(nodes(10));
+        end(&index[0], Outcome::Failed, 5, &clock);
+        rules.look(&index, clock.now());
+        let picks = || {
+            let pick = |key: u32| {
+                let ask = Ask::new(clock.now(), &rng).with_key(bowline_balance::hash_of(&key.to_string()));
+                index.pick(&picker, &Request::base(), &ask).unwrap()
+            };
+            (0..500).filter(|key| pick(*key) == Some(0)).count()
+        };
+        assert_eq!(picks(), 0, "{name}");
+        clock.advance(Duration::from_secs(30));
+        rules.sweep(&index, clock.now());
+        assert_eq!(picks(), 1, "{name}");
+        index[0].load.begin().answered(Duration::ZERO, clock.now());
+        assert!(name == "P2C" || picks() > 20, "{name}: back, but its failures are slow answers to P2C");
+    });
+}
+
+#[test]
 fn what_began_before_the_ejection_proves_nothing() {
     let (clock, rules) = (ManualClock::new(), Ejection::default());
     let nodes = nodes(10);

@@ -113,3 +113,14 @@ fn a_zone_whose_instances_are_ejected_is_left_before_the_index_is_built_anew() {
     assert_eq!(Ejection::default().look(&index, clock.now()).ejected.len(), 5);
     assert_eq!(to_zone(&index, "a", 2_000), 0.0);
 }
+
+#[test]
+fn a_flat_index_knows_neither_tenants_nor_zones() {
+    let nodes = vec![Node::new("a").place("a", "x"), Node::new("b").place("b", "").tenant("blue").dead()];
+    let index = Index::flat(nodes.clone(), &options("a", &[]), None, ManualClock::new().now());
+    assert_eq!(counts(&P2c, &index, &Request::base(), 1_000, 1), [1_000, 0]);
+    // It takes part as soon as it can be reached, without another index.
+    nodes[1].live.store(true, Ordering::Relaxed);
+    let counts = counts(&P2c, &index, &Request::base(), 1_000, 1);
+    assert!(counts[1] > 400, "{counts:?}");
+}

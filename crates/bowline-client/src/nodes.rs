@@ -72,7 +72,7 @@ fn update(old: Option<&Index<Node>>, snapshot: &Snapshot, shared: &Arc<Shared>) 
         })
         .collect();
     let options = IndexOptions { slow_start: SlowStart::OFF, ..IndexOptions::default() };
-    Index::without_tenants(nodes, &options, old, Instant::now())
+    Index::flat(nodes, &options, old, Instant::now())
 }
 
 fn endpoint(instance: &Instance) -> Option<&Endpoint> {
