@@ -17,15 +17,15 @@ impl<'a> Ask<'a> {
         Self { now, rng, tried: &[], key: None }
     }
 
-    /// Instances that were tried already, by their positions among the candidates: one of them is picked only where there is
-    /// no other.
+    /// Instances that were tried already, by their positions among the candidates: one of them is picked only where
+    /// there is no other.
     #[must_use]
     pub fn without(self, tried: &'a [usize]) -> Self {
         Self { tried, ..self }
     }
 
-    /// What the request is about, as a hash ([`hash_of`](crate::hash_of)): [`ConsistentHash`](crate::ConsistentHash) gives
-    /// the same key to the same instance.
+    /// What the request is about, as a hash ([`hash_of`](crate::hash_of)): [`ConsistentHash`](crate::ConsistentHash)
+    /// gives the same key to the same instance.
     #[must_use]
     pub fn with_key(self, key: u64) -> Self {
         Self { key: Some(key), ..self }

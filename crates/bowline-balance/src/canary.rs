@@ -6,8 +6,8 @@ use crate::hash::{hash_of, pair, unit};
 
 /// Gives a part of production's requests to a tenant: the new version of a service, registered under it.
 ///
-/// It decides whose request it is, where requests come in; from there on the tenant is carried along like any other, so that
-/// the whole of a request is served by the canary where there is one. It never is decided on the way.
+/// It decides whose request it is, where requests come in; from there on the tenant is carried along like any other,
+/// so that the whole of a request is served by the canary where there is one. It never is decided on the way.
 ///
 /// ```
 /// use bowline_balance::Canary;
@@ -25,13 +25,14 @@ pub struct Canary {
     pub tenant: Tenant,
     /// How many of 100; what is below 0 or no number is 0.
     pub percent: f64,
-    /// The metadata key whose values are divided; requests without it stay with production. Without a key chance decides
-    /// for each request.
+    /// The metadata key whose values are divided; requests without it stay with production. Without a key chance
+    /// decides for each request.
     pub key: Option<String>,
 }
 
 impl Canary {
-    /// Whether a request of production becomes one of the canary. With a key, whoever is taken at 5 % is taken at 10 % too.
+    /// Whether a request of production becomes one of the canary. With a key, whoever is taken at 5 % is
+    /// taken at 10 % too.
     pub fn takes(&self, metadata: &Metadata, rng: &impl Rng) -> bool {
         let draw = match &self.key {
             None => rng.unit(),

@@ -8,9 +8,9 @@ use crate::Candidate;
 
 /// Finds outliers and takes them out for a time. The rules, and the defaults where nothing else is said, are Envoy's.
 ///
-/// [`Ejection::sweep`] is to be called each `interval`, [`Ejection::look`] when a request's end says so. Both must be called
-/// for one service by one thread at a time; picks go on meanwhile. What they decide takes effect at once, in the
-/// candidates' [`Health`](crate::Health).
+/// [`Ejection::sweep`] is to be called each `interval`, [`Ejection::look`] when a request's end says so. Both must
+/// be called for one service by one thread at a time; picks go on meanwhile. What they decide takes effect at once,
+/// in the candidates' [`Health`](crate::Health).
 ///
 /// A failing instance is ejected if
 /// - `consecutive` requests in a row failed, or as many in a row did not get through (gateway errors), or
@@ -18,9 +18,9 @@ use crate::Candidate;
 /// - at least `failure_percentage` of its requests over an interval failed,
 ///
 /// and not too many are ejected already: `percentage` of all, but one at least. Beyond that a cluster of which
-/// more than half fails is taken out as a whole, as long as at least half of the instances stay. Is the time of
-/// an ejection over, one request at a time tries the instance, and the first that succeeds brings it back; one that fails
-/// doubles, triples… the time. (Envoy lets everything back at once.)
+/// more than half fails is taken out as a whole, as long as at least half of the instances stay. When
+/// the time of an ejection is over, one request at a time tries the instance: the first that succeeds brings it
+/// back, one that fails ejects it again, for longer. (Envoy lets everything back at once.)
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ejection {
     /// Failures in a row: 5. 0 turns the rule off.
@@ -37,9 +37,9 @@ pub struct Ejection {
     pub percentage: u32,
     /// How far from the mean of the rates of success is too far, in standard deviations: 1.9.
     pub deviations: f64,
-    /// From how much on a rate of success counts, and in how many instances there must be as much: 100 requests an interval, 5.
+    /// From how many requests an interval on an instance's rate of success counts: 100.
     pub rate_requests: u32,
-    /// As above: 5.
+    /// In how many instances there must be as many: 5.
     pub rate_hosts: usize,
     /// Which percentage of failures is too much by itself: 85.
     pub failure_percentage: u32,
@@ -189,8 +189,8 @@ impl Ejection {
     }
 
     /// The limit protects against a fault of our own, or of something that all instances need; either fails everywhere
-    /// alike. A cluster that fails while the others do not is at fault itself, and is one of several in order that it can be
-    /// lost.
+    /// alike. A cluster that fails while the others do not is at fault itself, and is one of several in order that
+    /// it can be lost.
     fn drain_clusters<C: Candidate>(&self, candidates: &[C], verdicts: &mut Verdicts, now: Instant) {
         let is_out = |position: usize| candidates[position].load().health().is_ejected();
         let place = |position: usize| {

@@ -51,8 +51,8 @@ pub struct Health {
     /// What `until` is made of, for the next time, in milliseconds.
     base: AtomicU64,
     longest: AtomicU64,
-    /// Who has the one probe: nobody (0), whoever was given it at that time (milliseconds and one more), or a request that is
-    /// under way ([`RUNNING`]).
+    /// Who has the one probe: nobody (0), whoever was given it at that time (milliseconds and one more), or a
+    /// request that is under way ([`RUNNING`]).
     probe: AtomicU64,
     /// When it last answered, as milliseconds and one more; 0 if never.
     heard: AtomicU64,
@@ -62,9 +62,9 @@ const HEALTHY: u8 = 0;
 const EJECTED: u8 = 1;
 const PROBATION: u8 = 2;
 
-/// After how many failures in a row each further one asks for a look at once, instead of at the next interval, and after how
-/// many only each of so many does: a look goes over all instances, and when all fail, every request would ask for one.
-/// [`Ejection`](crate::Ejection) decides by its own numbers.
+/// After how many failures in a row each further one asks for a look at once, instead of at the next interval, and
+/// after how many only each of so many does: a look goes over all instances, and when all fail, every request would
+/// ask for one. [`Ejection`](crate::Ejection) decides by its own numbers.
 const LOOK_AFTER: u32 = 2;
 const LOOK_SELDOM_AFTER: u32 = 16;
 
@@ -89,8 +89,8 @@ impl Health {
         self.times.load(Ordering::Relaxed)
     }
 
-    /// Notes how a request ended; true if it should be looked at. While it is ejected only the probe's end counts: the others
-    /// began before, or in a panic.
+    /// Notes how a request ended; true if it should be looked at. While it is ejected only the probe's end counts:
+    /// the others began before, or in a panic.
     pub(crate) fn record(&self, outcome: Outcome, probe: bool, now: u64) -> bool {
         match outcome {
             Outcome::Canceled => return false,
@@ -194,7 +194,8 @@ impl Health {
         self.state.store(HEALTHY, Ordering::Relaxed);
     }
 
-    /// Ends a row of failures. Mostly there is none: then nothing is written, which would take the memory from other cores.
+    /// Ends a row of failures. Mostly there is none: then nothing is written, which would take the memory from other
+    /// cores.
     fn worked(&self) {
         for row in [&self.failures, &self.gateway] {
             if row.load(Ordering::Relaxed) != 0 {

@@ -8,17 +8,17 @@ use crate::pool::Standing;
 use crate::route::Route;
 use crate::{Ask, Candidate, Picker, Pool, Redirect, Request, SlowStart, Subsetting, Unroutable, Zones};
 
-/// How instances are arranged. The defaults: everybody connects to everybody, zones are not known, clusters share by their
-/// size, and new instances warm up.
+/// How instances are arranged. The defaults: everybody connects to everybody, zones are not known, clusters share by
+/// their size, and new instances warm up.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IndexOptions {
     /// Which instances of each cluster take the traffic.
     pub subset: Subsetting,
     /// How zones share the traffic.
     pub zones: Zones,
-    /// What each cluster gets against the others of its zone. One that is not named gets what its instances weigh together
-    /// (100 each, unless they say otherwise), so name all or none. A cluster gets less once fewer than 5 in 7 of its weight
-    /// can be used. What is negative or no number counts as not named.
+    /// What each cluster gets against the others of its zone. One that is not named gets what its instances weigh
+    /// together (100 each, unless they say otherwise), so name all or none. A cluster gets less once fewer than 5 in
+    /// 7 of its weight can be used. What is negative or no number counts as not named.
     pub clusters: BTreeMap<String, f64>,
     /// How new instances begin.
     pub slow_start: SlowStart,
@@ -26,8 +26,8 @@ pub struct IndexOptions {
     pub seed: u64,
 }
 
-/// The candidates of a service by tenant, zone, cluster and subset. Immutable; derefs to the candidates, at the positions that
-/// a pick gives.
+/// The candidates of a service by tenant, zone, cluster and subset. Immutable; derefs to the candidates, at the
+/// positions that a pick gives.
 #[derive(Debug)]
 pub struct Index<C> {
     candidates: Box<[C]>,
@@ -37,12 +37,12 @@ pub struct Index<C> {
 }
 
 impl<C: Candidate> Index<C> {
-    /// Arranges the instances that want traffic. What is new against `previous` warms up from `now` on; in a first index
-    /// nobody does, for then all are equally new.
+    /// Arranges the instances that want traffic. What is new against `previous` warms up from `now` on; in a first
+    /// index nobody does, for then all are equally new.
     ///
-    /// Shares of zones and clusters are those of the instances that can be used now. So it is to be built anew not only with each
-    /// list, but also after each [sweep](crate::Ejection::sweep), and when an instance can no longer be reached or can
-    /// again. Until then nobody is lost: who cannot be used is passed over by each pick.
+    /// Shares of zones and clusters are those of the instances that can be used now. So it is to be built anew not
+    /// only with each list, but also after each [sweep](crate::Ejection::sweep), and when an instance can no longer
+    /// be reached or can again. Until then nobody is lost: who cannot be used is passed over by each pick.
     pub fn build(candidates: Vec<C>, options: &IndexOptions, previous: Option<&Self>, now: Instant) -> Self {
         Self::arrange(candidates, options, true, previous, now)
     }
@@ -83,7 +83,8 @@ impl<C: Candidate> Index<C> {
     ///
     /// - A request of production goes to instances of the base, and to nobody else.
     /// - A tenant's goes where its redirect says, if that is there; else to its own instances; else to the base.
-    ///   Instances of which none can be reached, or all are ejected, are as good as none, as long as there is anybody better.
+    ///   Instances of which none can be reached, or all are ejected, are as good as none, as long as there is
+    ///   anybody better.
     ///
     /// # Errors
     /// The request is strict, and its tenant has no instance here.

@@ -1,19 +1,20 @@
 //! Which instance gets the next request.
 //!
-//! Everything here is pure: no I/O, no tasks, no clock of its own, no randomness of its own. What is known of an instance is
-//! its [`Load`], kept by whoever holds the connections to it; what may be picked is a [`Candidate`].
+//! Everything here is pure: no I/O, no tasks, no clock of its own, no randomness of its own. What is known of an
+//! instance is its [`Load`], kept by whoever holds the connections to it; what may be picked is a [`Candidate`].
 //!
 //! ```text
-//!  per update   instances ──► Index: tenant ──► zone and cluster, with shares ──► subset        (immutable)
+//!  per update   instances ──► Index: tenant ──► zone and cluster, with shares ──► subset (immutable)
 //!  per request  Index::pick: route of the tenant ──► pool by its share ──► Picker ──► position of a candidate
 //!  per end      InFlight::end ──► Load: latency, requests in flight, Health
-//!  per interval Ejection::sweep ──► Health: ejected, on probation, healthy                      (seen by the next pick)
+//!  per interval Ejection::sweep ──► Health: ejected, on probation, healthy (seen by the next pick)
 //! ```
 //!
-//! - An [`Index`] is built anew with each list of instances, after each sweep, and when one can no longer be reached, and swapped in as a
-//!   whole. A pick reads it: no lock, no allocation, and the same work with one tenant or a thousand.
-//! - State that changes with each request is in the instances' `Load`s, in atomics. An instance that is in the old list and the
-//!   new one keeps its `Load`, and with it everything that is known of it.
+//! - An [`Index`] is built anew with each list of instances, after each sweep, and when an instance can no longer be
+//!   reached, and swapped in as a whole. A pick reads it: no lock, no allocation, and the same work with one tenant or a
+//!   thousand.
+//! - State that changes with each request is in the instances' `Load`s, in atomics. An instance that is in the old list
+//!   and the new one keeps its `Load`, and with it everything that is known of it.
 //! - Time and chance are in the [`Ask`], so that all of this runs in simulated time and by seed.
 //!
 //! ```
@@ -40,7 +41,8 @@
 //! }
 //!
 //! # fn main() -> bowline_core::Result<()> {
-//! let nodes = ["catalog-1", "catalog-2"].map(|id| Node { instance: Instance::new("catalog", id), load: Arc::default() });
+//! let node = |id| Node { instance: Instance::new("catalog", id), load: Arc::default() };
+//! let nodes = ["catalog-1", "catalog-2"].map(node);
 //! let index = Index::build(nodes.into(), &IndexOptions::default(), None, Instant::now());
 //!
 //! let ask = Ask::new(Instant::now(), &SystemRng);

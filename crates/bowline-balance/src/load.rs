@@ -11,8 +11,8 @@ use crate::{Health, Outcome, SlowStart};
 /// How fast the memory of a latency fades: 10 s, as in Finagle's and tower's peak EWMA.
 pub const TAU: Duration = Duration::from_secs(10);
 
-/// What each further request costs on an instance of which nothing is known while its first is under way: 1 s. The first
-/// costs nothing, so that every instance is tried; a herd is kept off until there is an answer. (As in Finagle.)
+/// What each further request costs on an instance of which nothing is known while its first is under way: 1 s. The
+/// first costs nothing, so that every instance is tried; a herd is kept off until there is an answer. (As in Finagle.)
 const UNKNOWN: f64 = 1.0;
 
 /// How much worse than its memory a failure counts. Failing is fast, and a fast instance attracts traffic: without a
@@ -42,7 +42,8 @@ pub struct Load {
 }
 
 /// An average and its time, in one word, so that it changes as one: seconds as `f32` in the lower half, milliseconds in
-/// the upper. All 0 while nothing is known. The milliseconds wrap after 49 days without a request, which then count as few.
+/// the upper. All 0 while nothing is known. The milliseconds wrap after 49 days without a request, which then count
+/// as few.
 #[derive(Clone, Copy)]
 struct Average {
     seconds: f64,

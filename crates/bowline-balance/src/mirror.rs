@@ -7,8 +7,8 @@ use bowline_core::{Instant, Rng, Tenant};
 
 /// Decides whether a request of production is sent once more, as one of a shadow tenant, whose answer nobody waits for.
 ///
-/// Copies have a budget of their own, in requests a second with a burst of one second's: a shadow that is slow or a storm of
-/// requests must not double the load. A request of a tenant is never copied, and so no copy is.
+/// Copies have a budget of their own, in requests a second with a burst of one second's: a shadow that is slow or a
+/// storm of requests must not double the load. A request of a tenant is never copied, and so no copy is.
 ///
 /// ```
 /// use bowline_balance::Mirror;
@@ -33,8 +33,8 @@ pub struct Mirror {
 const SECOND: f64 = 1e9;
 
 impl Mirror {
-    /// Copies `percent` of the requests of production as requests of `shadow`, at most `per_second`. With a `shadow` that is
-    /// the base nothing is copied, for its effects would be real.
+    /// Copies `percent` of the requests of production as requests of `shadow`, at most `per_second`. With a `shadow`
+    /// that is the base nothing is copied, for its effects would be real.
     pub fn new(shadow: Tenant, percent: f64, per_second: f64) -> Self {
         // One copy each 11 days is as good as none.
         let pause = if per_second > 1e-6 { (SECOND / per_second) as u64 } else { u64::MAX };

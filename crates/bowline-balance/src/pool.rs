@@ -7,8 +7,8 @@ use crate::{Ask, Candidate, SlowStart};
 /// Instances that may take the same requests: those of one tenant in one cluster and zone. Made anew with each update;
 /// then it only is read.
 ///
-/// It holds positions among an index's candidates. The first ones are the subset that takes the traffic; the others take
-/// it when less than half of the subset can.
+/// It holds positions among an index's candidates. The first ones are the subset that takes the traffic; the others
+/// take it when less than half of the subset can.
 #[derive(Debug, Default)]
 pub struct Pool {
     members: Box<[u32]>,

@@ -9,8 +9,8 @@ use crate::Candidate;
 /// Decides which instances to probe actively. The probe itself, a health check over the connection that requests would
 /// take, is the client's; it counts as a request: [`Load::begin`](crate::Load::begin) and how it ended.
 ///
-/// Two kinds need it: those of a list that is kept although the registry no longer confirms it, since nobody tells when they
-/// go; and those on probation, so that an instance comes back although nobody happens to ask for it.
+/// Two kinds need it: those of a list that is kept although the registry no longer confirms it, since nobody tells
+/// when they go; and those on probation, so that an instance comes back although nobody happens to ask for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ActiveProbes {
     /// How long an instance was not heard from before it is asked: 10 s. Who answers requests needs no probe.

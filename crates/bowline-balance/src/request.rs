@@ -3,7 +3,8 @@
 use bowline_core::{Context, Error, Tenant};
 
 /// The metadata key under which a tenant's request carries its redirects: pairs of a service and a tenant whose
-/// instances it wants, or of a service and `@` with an instance's id, divided by commas: `catalog=blue,orders=@orders-7`.
+/// instances it wants, or of a service and `@` with an instance's id, divided by commas:
+/// `catalog=blue,orders=@orders-7`.
 pub const REDIRECTS: &str = "x-md-global-redirect";
 
 /// Whose request it is, and where it wants to go.

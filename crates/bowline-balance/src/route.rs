@@ -82,8 +82,8 @@ impl Route {
         best
     }
 
-    /// A pool by its share, but one that stands worse than another only where there is no better one; then who the picker
-    /// says.
+    /// A pool by its share, but one that stands worse than another only where there is no better one; then who the
+    /// picker says.
     pub(crate) fn pick<C: Candidate>(
         &self,
         picker: &impl Picker,

@@ -1,13 +1,14 @@
 //! How much of the traffic stays in the caller's own zone.
 
-/// How zones share the traffic, in Envoy's way: as much as possible stays in the caller's zone, as long as every instance
-/// still gets about the same.
+/// How zones share the traffic, in Envoy's way: as much as possible stays in the caller's zone, as long as every
+/// instance still gets about the same.
 ///
 /// ```
 /// use bowline_balance::{ZonePolicy, Zones};
 ///
 /// // Half of the callers are here and a quarter of the instances: half of the traffic can stay.
-/// let zones = Zones { local: "a".into(), callers: [("a".into(), 50.0), ("b".into(), 50.0)].into(), ..Zones::default() };
+/// let callers = [("a".into(), 50.0), ("b".into(), 50.0)].into();
+/// let zones = Zones { local: "a".into(), callers, ..Zones::default() };
 /// let shares = zones.shares(&[("a", 10.0), ("b", 30.0)]);
 /// assert!((shares[0] - 0.5).abs() < 1e-9 && (shares[1] - 0.5).abs() < 1e-9);
 /// assert_eq!(ZonePolicy::default(), ZonePolicy::LocalFirst);
@@ -16,8 +17,8 @@
 pub struct Zones {
     /// The caller's own zone; empty if it has none, and then zones are not looked at.
     pub local: String,
-    /// How many callers there are in each zone, or how much each zone's callers ask for. Empty if it is not known; then all
-    /// zones that have instances are taken to have as many callers.
+    /// How many callers there are in each zone, or how much each zone's callers ask for. Empty if it is not known;
+    /// then all zones that have instances are taken to have as many callers.
     pub callers: std::collections::BTreeMap<String, f64>,
     /// Whether to prefer the own zone at all.
     pub policy: ZonePolicy,
@@ -42,12 +43,12 @@ impl Default for Zones {
 }
 
 impl Zones {
-    /// The share of the traffic of each zone, given its name and its capacity (the weight of its usable instances). In the
-    /// order of `capacities`; they add up to 1, unless there is no capacity at all.
+    /// The share of the traffic of each zone, given its name and its capacity (the weight of its usable instances).
+    /// In the order of `capacities`; they add up to 1, unless there is no capacity at all.
     ///
-    /// Is `u` a zone's share of the capacity and `c` its share of the callers: with `c ≤ u` in the own zone everything stays
-    /// there. Otherwise `u ÷ c` stays, and the rest goes to those zones that have more capacity than callers, in proportion
-    /// to what they have more.
+    /// Is `u` a zone's share of the capacity and `c` its share of the callers: with `c ≤ u` in the own zone
+    /// everything stays there. Otherwise `u ÷ c` stays, and the rest goes to those zones that have more capacity
+    /// than callers, in proportion to what they have more.
     pub fn shares(&self, capacities: &[(&str, f64)]) -> Vec<f64> {
         let all: f64 = capacities.iter().map(|(_, capacity)| capacity).sum();
         if all <= 0.0 {

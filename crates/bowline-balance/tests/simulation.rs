@@ -147,8 +147,8 @@ fn one_of_ten_flaps() {
 #[test]
 fn ten_of_a_hundred_answer_every_other_request() {
     let results = table(100, ten_grey);
-    // Without ejection it is 0.95 for whoever does not look at failures. The sweep after 10 s finds them; what fails before,
-    // and on the way back, is lost.
+    // Without ejection it is 0.95 for whoever does not look at failures. The sweep after 10 s finds them; what fails
+    // before, and on the way back, is lost.
     assert!(results[0].1 >= 0.995, "{results:?}");
     assert!(results.iter().all(|(_, success)| *success >= 0.99), "{results:?}");
     let without = success(&bowline_balance::WeightedRandom, 100, None, ten_grey);

@@ -148,6 +148,34 @@ fn a_rolling_restart_without_overlap_moves_only_what_it_must() {
 }
 
 #[test]
+fn a_successor_that_comes_before_its_predecessor_goes_moves_nobody_else() {
+    let (clients, instances) = (50, 60);
+    let mut nodes = slotted(0..instances);
+    let mut before = subsets(clients, &nodes, LEAST);
+    for slot in [0, 7, 33, 59] {
+        let had_it = before.iter().filter(|subset| subset.contains(&format!("node-{slot}"))).count();
+        nodes.push(Node::new(format!("next-{slot}")).slot(slot));
+        let both = subsets(clients, &nodes, LEAST);
+        assert_eq!((made(&before, &both), made(&both, &before)), (had_it, 0));
+        nodes.retain(|node| node.instance.id.as_str() != format!("node-{slot}"));
+        let after = subsets(clients, &nodes, LEAST);
+        assert_eq!((made(&both, &after), made(&after, &both)), (0, had_it));
+        before = after;
+    }
+}
+
+#[test]
+fn one_without_a_slot_is_in_its_share_of_subsets_and_moves_nobody_else() {
+    let (clients, slots) = (400, slotted(0..99));
+    let nodes = [slots.clone(), vec![Node::new("without")]].concat();
+    let (before, after) = (subsets(clients, &slots, LEAST), subsets(clients, &nodes, LEAST));
+    let has_it = after.iter().filter(|subset| subset.contains("without")).count();
+    assert_eq!((made(&before, &after), made(&after, &before)), (has_it, 0));
+    // 80 of 400, with a deviation of 8.
+    assert!((48..112).contains(&has_it), "{has_it}");
+}
+
+#[test]
 fn neighbours_have_different_company() {
     let nodes = slotted(0..500);
     let subsets = subsets(50, &nodes, LEAST);
@@ -176,9 +204,6 @@ fn without_slots_scores_decide_and_move_nobody_else() {
     let (most, mean) = load(&before, &nodes);
     // Binomial: 45 and a deviation of 6.2.
     assert!(most as f64 <= mean + 4.5 * 6.2, "{most} against {mean}");
-    // Two that tell one slot cannot both have it: scores as well.
-    let twins: Vec<Node> = (0..50).map(|i| Node::new(format!("twin-{i}")).slot(i / 2)).collect();
-    assert_eq!(subset(3, &twins, 25).len(), 25);
     let wild: Vec<Node> = (0..50).map(|i| Node::new(format!("wild-{i}")).slot(u32::MAX - i)).collect();
     assert_eq!(subset(3, &wild, 25).len(), 25, "a number of another kind costs no memory");
 }

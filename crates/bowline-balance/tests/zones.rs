@@ -71,7 +71,8 @@ fn a_zone_that_loses_instances_gives_up_traffic_at_once_and_with_the_next_index_
     for node in &nodes[..5] {
         node.live.store(true, Ordering::Relaxed);
     }
-    // Five of fifteen for half of the callers: two thirds of theirs stay. With 5 in 10, times 1.4, a has 0.7 of its share.
+    // Five of fifteen for half of the callers: two thirds of theirs stay. With 5 in 10, times 1.4, a has 0.7 of its
+    // share.
     let index = build(&nodes, &options("a", &[]));
     assert!((to_zone(&index, "a", 20_000) - 0.667).abs() < 0.02);
 }

@@ -3,19 +3,19 @@ use crate::{Ask, Candidate, Field, Picker};
 
 /// The same key goes to the same instance, unless that one has more than its share of the load.
 ///
-/// Each instance has a score for each key, drawn so that the highest falls on it as often as its weight says (rendezvous
-/// hashing: Thaler and Ravishankar, 1998; with weights: Schindelhauer and Schomaker, 2005). When an instance goes, its keys
-/// are spread over all others, and nobody else's move. One that has (1 + ε) times its share of the requests in flight is
-/// passed over (*Consistent Hashing with Bounded Loads*, Mirrokni, Thorup and Zadimoghaddam, 2016): a key that everybody
-/// asks for does not bring an instance down.
+/// Each instance has a score for each key, drawn so that the highest falls on it as often as its weight says
+/// (rendezvous hashing: Thaler and Ravishankar, 1998; with weights: Schindelhauer and Schomaker, 2005). When an
+/// instance goes, its keys are spread over all others, and nobody else's move. One that has (1 + ε) times its share
+/// of the requests in flight is passed over (*Consistent Hashing with Bounded Loads*, Mirrokni, Thorup and
+/// Zadimoghaddam, 2016): a key that everybody asks for does not bring an instance down.
 ///
-/// A pick looks at every member twice. Keys go to the same instance for all clients only if all have the same subset: use it
-/// with [`Subsetting::Everyone`](crate::Subsetting::Everyone), or for caches that need not be shared. A request without a
-/// key goes anywhere.
+/// A pick looks at every member twice. Keys go to the same instance for all clients only if all have the same
+/// subset: use it with [`Subsetting::Everyone`](crate::Subsetting::Everyone), or for caches that need not be shared.
+/// A request without a key goes anywhere.
 #[derive(Clone, Copy, Debug)]
 pub struct ConsistentHash {
-    /// How much more than its share an instance takes: 0.25, as HAProxy and Vimeo use it. What is not above 0 is taken as
-    /// that.
+    /// How much more than its share an instance takes: 0.25, as HAProxy and Vimeo use it. What is not above 0 is
+    /// taken as that.
     pub epsilon: f64,
 }
 

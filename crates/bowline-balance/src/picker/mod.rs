@@ -17,8 +17,8 @@ use crate::{Ask, Candidate, Field};
 
 /// Chooses among the members of a pool, by their weights. A pick takes no lock and allocates nothing.
 pub trait Picker: Send + Sync + 'static {
-    /// The position of the one to use among the candidates. What cannot be reached, is ejected, was tried or has the weight 0
-    /// is chosen only where nobody else is left, in the opposite order. `None` if the pool is empty.
+    /// The position of the one to use among the candidates. What cannot be reached, is ejected, was tried or has the
+    /// weight 0 is chosen only where nobody else is left, in the opposite order. `None` if the pool is empty.
     fn pick<C: Candidate>(&self, field: &Field<'_, C>, ask: &Ask<'_>) -> Option<usize>;
 }
 

@@ -5,10 +5,10 @@ use crate::{Ask, Candidate, Field, Picker};
 
 /// One after the other, by weight: an instance of half the highest weight is passed over every other round.
 ///
-/// The order is computed from a counter, so that picks of many threads need one atomic addition and no lock: member `i` takes its
-/// turn of round `r` if weight × r, counted in units of the highest weight, comes past a whole number there. Each member has
-/// a phase of its own, so that those of low weight do not all take the same rounds. (The idea is that of gRPC's static
-/// stride scheduler.) The counter goes on over updates.
+/// The order is computed from a counter, so that picks of many threads need one atomic addition and no lock: member
+/// `i` takes its turn of round `r` if weight × r, counted in units of the highest weight, comes past a whole number
+/// there. Each member has a phase of its own, so that those of low weight do not all take the same rounds. (The idea
+/// is that of gRPC's static stride scheduler.) The counter goes on over updates.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WeightedRoundRobin;
 

@@ -1,18 +1,20 @@
 //! Rocksteadier subsetting.
 //!
-//! Clients and instances are put into lots of ten by their numbers. The lots of instances stand on a ring, each at the place
-//! that the van der Corput sequence gives to its number, so that a new lot stands in the middle of the largest gap and moves
-//! nobody. A lot of clients starts on that ring at a place of its own and goes round. In each lot of instances the ten
-//! clients of a lot take ten different instances, in an order that belongs to that pair of lots alone; whoever finds no
-//! instance there goes on to the next lot. After a round each goes on with the next one in each order.
+//! Clients and instances are put into lots of ten by their numbers. The lots of instances stand on a ring, each at
+//! the place that the van der Corput sequence gives to its number, so that a new lot stands in the middle of the
+//! largest gap and moves nobody. A lot of clients starts on that ring at a place of its own and goes round. In each
+//! lot of instances the ten clients of a lot take ten different instances, in an order that belongs to that pair of
+//! lots alone; whoever finds no instance there goes on to the next lot. After a round each goes on with the next one
+//! in each order.
 //!
-//! So ten clients together take each instance of a lot once, which keeps it even; they take it in different company, so that
-//! no two clients have the same subset; and each client's order of preference is a fixed one over all numbers there will
-//! ever be. An instance that comes enters only those subsets in which it stands before the last one.
+//! So ten clients together take each instance of a lot once, which keeps it even; they take it in different company,
+//! so that no two clients have the same subset; and each client's order of preference is a fixed one over all
+//! numbers there will ever be. An instance that comes enters only those subsets in which it stands before the last one.
 //!
-//! Two things are other than in the article, for evenness. Two lots of clients start at one place and go round in opposite
-//! directions, which levels the gaps of a ring that is not a power of two. And orders are turned and mirrored by chance
-//! instead of shuffled, so that in a lot that is not full the instances that are there stand apart from each other.
+//! Two things are other than in the article, for evenness. Two lots of clients start at one place and go round in
+//! opposite directions, which levels the gaps of a ring that is not a power of two. And orders are turned and
+//! mirrored by chance instead of shuffled, so that in a lot that is not full the instances that are there stand
+//! apart from each other.
 
 use crate::hash::pair;
 
@@ -49,8 +51,8 @@ fn ring(lots: u32) -> Vec<u32> {
     ring
 }
 
-/// Members of a lot by the row they stand in: those that come first stand apart from each other. It is the order of the bits in
-/// reverse, made dense.
+/// Members of a lot by the row they stand in: those that come first stand apart from each other. It is the order of
+/// the bits in reverse, made dense.
 const ROWS: [u32; LOT as usize] = [0, 8, 4, 2, 6, 1, 9, 5, 3, 7];
 
 /// The row of a member of a lot.
