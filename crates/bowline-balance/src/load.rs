@@ -1,16 +1,18 @@
-//! What is known of an instance's load.
+//! What is known of an instance.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bowline_core::Instant;
 
+use crate::{Health, Outcome, SlowStart};
+
 /// How fast the memory of a latency fades: 10 s, as in Finagle's and tower's peak EWMA.
 pub const TAU: Duration = Duration::from_secs(10);
 
-/// What each further request costs on an instance of which nothing is known while its first is under way: 1 s. The first
-/// costs nothing, so that every instance is tried; a herd is kept off until there is an answer. (As in Finagle.)
+/// What each further request costs on an instance of which nothing is known while its first is under way: 1 s. The
+/// first costs nothing, so that every instance is tried; a herd is kept off until there is an answer. (As in Finagle.)
 const UNKNOWN: f64 = 1.0;
 
 /// How much worse than its memory a failure counts. Failing is fast, and a fast instance attracts traffic: without a
@@ -23,24 +25,91 @@ const FAILURE_FLOOR: f64 = 0.1;
 /// The most a failure counts as: 10 s.
 const FAILURE_CEILING: f64 = 10.0;
 
-/// Requests in flight, and a peak-sensitive moving average of latencies: it jumps up with a slow answer and decays with
-/// [`TAU`]. (Finagle's peak EWMA.)
+/// Requests in flight, a peak-sensitive moving average of latencies, which jumps up with a slow answer and decays with
+/// [`TAU`] (Finagle's peak EWMA), how its requests ended, and since when it warms up.
+///
+/// Whoever holds the connections to an instance keeps its `Load` for as long as it holds them: an update of the list of
+/// instances leaves it as it is. Everything in it is atomic; nothing waits for anything.
 #[derive(Debug, Default)]
 pub struct Load {
+    /// The first time that was seen. Times are kept in milliseconds since then.
+    origin: OnceLock<Instant>,
     pending: AtomicU32,
-    average: Mutex<Option<Average>>,
+    average: AtomicU64,
+    /// When it began to warm up, as milliseconds and one more; 0 if it is warm.
+    warming: AtomicU64,
+    health: Health,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// An average and its time, in one word, so that it changes as one: seconds as `f32` in the lower half, milliseconds in
+/// the upper. All 0 while nothing is known. The milliseconds wrap after 49 days without a request, which then count
+/// as few.
+#[derive(Clone, Copy)]
 struct Average {
     seconds: f64,
-    at: Instant,
+    at: u32,
+}
+
+impl Average {
+    fn unpack(word: u64) -> Option<Self> {
+        let seconds = f32::from_bits(word as u32);
+        (word != 0).then(|| Self { seconds: f64::from(seconds), at: (word >> 32) as u32 })
+    }
+
+    fn pack(self) -> u64 {
+        let seconds = (self.seconds as f32).max(f32::MIN_POSITIVE);
+        u64::from(self.at) << 32 | u64::from(seconds.to_bits())
+    }
+
+    fn weight_of_the_past(&self, now: u32) -> f64 {
+        (-f64::from(self.elapsed(now)) / 1_000.0 / TAU.as_secs_f64()).exp()
+    }
+
+    /// Milliseconds. Another thread's time may be a moment ahead of this one's: that is no time at all, not 49 days.
+    fn elapsed(&self, now: u32) -> i32 {
+        now.wrapping_sub(self.at).cast_signed().max(0)
+    }
+
+    fn decayed(&self, now: u32) -> f64 {
+        self.seconds * self.weight_of_the_past(now)
+    }
+
+    /// A slow answer counts in full at once; a fast one only with the passing of time.
+    fn with(self, seconds: f64, now: u32) -> Self {
+        let at = self.at.wrapping_add(self.elapsed(now).cast_unsigned());
+        if seconds >= self.seconds {
+            return Self { seconds, at };
+        }
+        let kept = self.weight_of_the_past(now);
+        Self { seconds: self.seconds * kept + seconds * (1.0 - kept), at }
+    }
 }
 
 impl Load {
-    /// Nothing known.
+    /// Nothing known, and warm.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// It is new among others that are known: it warms up from `now` on, if the options of the index say so.
+    pub fn warm_up(&self, now: Instant) {
+        self.warming.store(self.millis(now) + 1, Ordering::Relaxed);
+    }
+
+    /// The part of its weight that it takes now: 1 unless it warms up.
+    pub fn warmth(&self, slow_start: &SlowStart, now: Instant) -> f64 {
+        match self.warming.load(Ordering::Relaxed) {
+            0 => 1.0,
+            since => {
+                let age = self.millis(now).saturating_sub(since - 1);
+                slow_start.share(Duration::from_millis(age))
+            }
+        }
+    }
+
+    /// How its requests ended, and whether it is ejected.
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// Requests in flight.
@@ -50,15 +119,20 @@ impl Load {
 
     /// The latency to expect, in seconds; 0 while nothing is known.
     pub fn latency(&self, now: Instant) -> f64 {
-        match *self.average.lock().unwrap_or_else(PoisonError::into_inner) {
-            None => 0.0,
-            Some(average) => average.decayed(now).max(f64::MIN_POSITIVE),
-        }
+        let average = Average::unpack(self.average.load(Ordering::Relaxed));
+        average.map_or(0.0, |average| average.decayed(self.short_millis(now)).max(f64::MIN_POSITIVE))
     }
 
     /// What one more request would cost: latency × (pending + 1).
     pub fn cost(&self, now: Instant) -> f64 {
-        match (self.latency(now), f64::from(self.pending())) {
+        self.cost_at(1.0, now)
+    }
+
+    /// What one more request would cost an instance of `capacity` against the average one's 1: latency × (pending ÷
+    /// capacity + 1). One with twice the weight takes twice the requests before it costs the same, and two without
+    /// requests cost their latency alone.
+    pub fn cost_at(&self, capacity: f64, now: Instant) -> f64 {
+        match (self.latency(now), f64::from(self.pending()) / capacity) {
             (latency, pending) if latency > 0.0 => latency * (pending + 1.0),
             (_, pending) => UNKNOWN * pending,
         }
@@ -67,54 +141,69 @@ impl Load {
     /// A request begins. It counts until the guard is told how it ended, or dropped.
     pub fn begin(self: &Arc<Self>) -> InFlight {
         self.pending.fetch_add(1, Ordering::Relaxed);
-        InFlight(Arc::clone(self))
+        InFlight { load: Arc::clone(self), probe: self.health.probe_began() }
     }
 
     fn record(&self, seconds: f64, now: Instant) {
-        let mut average = self.average.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = match *average {
-            // A slow answer counts in full at once; a fast one only with the passing of time.
-            Some(old) if seconds < old.seconds => {
-                let kept = old.weight_of_the_past(now);
-                old.seconds * kept + seconds * (1.0 - kept)
-            }
-            _ => seconds,
+        let at = self.short_millis(now);
+        let next = |word| {
+            let average = Average::unpack(word).map_or(Average { seconds, at }, |old| old.with(seconds, at));
+            Some(average.pack())
         };
-        *average = Some(Average { seconds: next, at: now });
+        // The closure always returns a value, so that there is nothing to lose.
+        let _ = self.average.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+    }
+
+    /// Milliseconds since the first time that was seen.
+    pub(crate) fn millis(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(*self.origin.get_or_init(|| now)).as_millis() as u64
+    }
+
+    fn short_millis(&self, now: Instant) -> u32 {
+        self.millis(now) as u32
     }
 }
 
-impl Average {
-    fn weight_of_the_past(&self, now: Instant) -> f64 {
-        let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
-        (-elapsed / TAU.as_secs_f64()).exp()
-    }
-
-    fn decayed(&self, now: Instant) -> f64 {
-        self.seconds * self.weight_of_the_past(now)
-    }
-}
-
-/// A request in flight on an instance.
+/// A request in flight on an instance. Dropped without a word, nothing was learnt of the instance.
 #[derive(Debug)]
-pub struct InFlight(Arc<Load>);
+pub struct InFlight {
+    load: Arc<Load>,
+    probe: bool,
+}
 
 impl InFlight {
     /// It was answered after `took`.
     pub fn answered(self, took: Duration, now: Instant) {
-        self.0.record(took.as_secs_f64(), now);
+        self.end(Outcome::Answered, took, now);
     }
 
     /// It failed through the instance's fault after `took`.
     pub fn failed(self, took: Duration, now: Instant) {
-        let penalty = (self.0.latency(now) * FAILURE_PENALTY).clamp(FAILURE_FLOOR, FAILURE_CEILING);
-        self.0.record(took.as_secs_f64().max(penalty), now);
+        self.end(Outcome::Failed, took, now);
+    }
+
+    /// It ended after `took`. True if the instance should be looked at: call
+    /// [`Ejection::look`](crate::Ejection::look) then, without waiting for the next interval.
+    pub fn end(self, outcome: Outcome, took: Duration, now: Instant) -> bool {
+        let load = &*self.load;
+        match outcome {
+            Outcome::Canceled => return false,
+            Outcome::Answered | Outcome::Refused => load.record(took.as_secs_f64(), now),
+            Outcome::Failed | Outcome::Unreachable => {
+                let penalty = (load.latency(now) * FAILURE_PENALTY).clamp(FAILURE_FLOOR, FAILURE_CEILING);
+                load.record(took.as_secs_f64().max(penalty), now);
+            }
+        }
+        load.health.record(outcome, self.probe, load.millis(now))
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.pending.fetch_sub(1, Ordering::Relaxed);
+        self.load.pending.fetch_sub(1, Ordering::Relaxed);
+        if self.probe {
+            self.load.health.probe_ended();
+        }
     }
 }
 
@@ -163,5 +252,16 @@ mod tests {
         b.failed(Duration::ZERO, clock.now());
         drop(c);
         assert_eq!(load.pending(), 0);
+    }
+
+    #[test]
+    fn a_time_that_runs_behind_another_threads_erases_nothing() {
+        let (load, clock) = (Arc::new(Load::new()), ManualClock::new());
+        load.begin().answered(Duration::from_millis(1), clock.now());
+        let before = clock.now();
+        clock.advance(Duration::from_secs(1));
+        load.begin().answered(Duration::from_millis(400), clock.now());
+        load.begin().answered(Duration::from_millis(10), before);
+        assert!((load.latency(clock.now()) - 0.4).abs() < 1e-6);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use bowline_balance::{InFlight, P2c, Picker};
+use bowline_balance::{Ask, InFlight, P2c, Request as Route};
 use bowline_core::task::Tracker;
 use bowline_core::{Code, Context, Error, Instant, Operation, Result, Scheme, SystemRng};
 use bowline_discovery::{Resolver, Target};
@@ -175,7 +175,8 @@ impl Channel {
         let mut last = None;
         for _ in 0..ATTEMPTS.max(nodes.len() + 1) {
             let Some(mut request) = next.take() else { break };
-            let Some(index) = P2c.pick(&nodes, &tried, Instant::now(), &SystemRng) else { break };
+            let ask = Ask::new(Instant::now(), &SystemRng).without(&tried);
+            let Some(index) = nodes.pick(&P2c, &Route::base(), &ask)? else { break };
             let node = &nodes[index];
             // Making a connection is rare and its future large: it must not be part of every call's.
             let place = match node.link.ready() {

@@ -30,12 +30,12 @@ pub(crate) struct Node {
 }
 
 impl Candidate for Node {
-    fn load(&self) -> &Load {
-        &self.link.load
+    fn instance(&self) -> &Instance {
+        &self.instance
     }
 
-    fn weight(&self) -> u32 {
-        self.instance.weight
+    fn load(&self) -> &Load {
+        &self.link.load
     }
 
     fn is_live(&self) -> bool {

@@ -1,0 +1,198 @@
+//! Whose request goes where, over thousands of random deployments.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bowline_balance::{
+    Ask, Candidate, Ejection, Index, IndexOptions, Load, Outcome, P2c, REDIRECTS, Request, WeightedRandom,
+};
+use bowline_core::{Clock, Context, Error, Instance, ManualClock, Metadata, Rng, SeededRng, Tenant};
+use support::{Node, nodes};
+
+const TENANTS: [&str; 5] = ["", "blue", "green", "alice", "shadow"];
+
+/// Up to 30 instances of any tenant, zone, cluster, weight and state.
+fn topology(rng: &SeededRng, clock: &ManualClock) -> Index<Node> {
+    let one = |list: &[&'static str]| list[rng.below(list.len())];
+    let mut all = Vec::new();
+    for i in 0..rng.below(30) {
+        let weight = [0, 1, 100, 100, 100, 700][rng.below(6)];
+        let node = Node::new(format!("n-{i}")).weight(weight).tenant(one(&TENANTS[..4]));
+        let node = node.place(one(&["", "a", "b"]), one(&["", "x", "y"]));
+        all.push(if rng.below(4) == 0 { node.dead() } else { node });
+    }
+    let mut options = IndexOptions::default();
+    options.zones.local = one(&["", "a", "c"]).into();
+    options.zones.at_least = rng.below(10);
+    let index = Index::build(all, &options, None, clock.now());
+    let rules = Ejection { percentage: 30, ..Ejection::default() };
+    for node in index.iter().filter(|_| rng.below(5) == 0) {
+        for _ in 0..5 {
+            node.load.begin().end(Outcome::Failed, Duration::ZERO, clock.now());
+        }
+    }
+    rules.look(&index, clock.now());
+    if rng.below(2) == 0 {
+        clock.advance(Duration::from_secs(30));
+        rules.sweep(&index, clock.now());
+    }
+    index
+}
+
+fn is_well(node: &Node) -> bool {
+    node.is_live() && node.instance.weight > 0 && !node.load.health().is_ejected()
+}
+
+#[test]
+fn over_ten_thousand_topologies_nobody_gets_what_is_not_his_and_nothing_is_lost() {
+    let redirects =
+        ["", "catalog=green", "catalog=@n-0", "users=blue", "catalog=,=,,@", "catalog=@", "catalog=none"];
+    for seed in 0..10_000 {
+        let (rng, clock) = (SeededRng::new(seed), ManualClock::new());
+        let index = topology(&rng, &clock);
+        for name in TENANTS {
+            let tenant = Tenant::new(name).unwrap();
+            let redirect = redirects[rng.below(redirects.len())];
+            let tried: Vec<usize> = (0..index.len()).filter(|_| rng.below(6) == 0).collect();
+            let ask = Ask::new(clock.now(), &rng).without(&tried).with_key(rng.next_u64());
+            let request = Request::of(&tenant).with_redirects(redirect);
+            let picked = match seed % 2 {
+                0 => index.pick(&P2c, &request, &ask),
+                _ => index.pick(&WeightedRandom, &request, &ask),
+            };
+            let picked = picked.unwrap().map(|position| &index[position]);
+            let of = |name: &str| {
+                index.iter().filter(move |n| n.instance.tenant.as_str() == name).collect::<Vec<_>>()
+            };
+            let context = || format!("seed {seed}, tenant {name:?}, {redirect:?}: {picked:?}");
+            match picked {
+                None => assert!(of("").is_empty() && of(name).is_empty(), "{}", context()),
+                Some(node) => {
+                    let to = node.instance.tenant.as_str();
+                    let redirected = !name.is_empty()
+                        && (redirect == "catalog=green" && to == "green"
+                            || redirect == "catalog=@n-0" && node.instance.id.as_str() == "n-0");
+                    assert!(to.is_empty() || to == name || redirected, "{}", context());
+                    // As long as the base can serve, nobody is sent where nothing answers.
+                    assert!(node.is_live() || !of("").iter().any(|n| n.is_live()), "{}", context());
+                    let own = of(name)
+                        .into_iter()
+                        .any(|n| is_well(n) && !tried.contains(&index.position(&n.instance.id).unwrap()));
+                    assert!(to == name || redirected || redirect.contains("green") || !own, "{}", context());
+                }
+            }
+            strictly(&index, &tenant, &ask);
+        }
+    }
+}
+
+fn strictly(index: &Index<Node>, tenant: &Tenant, ask: &Ask<'_>) {
+    let own = index.iter().any(|node| node.instance.tenant == *tenant);
+    match index.pick(&WeightedRandom, &Request::of(tenant).strictly(), ask) {
+        Ok(Some(position)) => assert_eq!(index[position].instance.tenant, *tenant),
+        Ok(None) => assert!(tenant.is_base() && !own),
+        Err(_) => assert!(!tenant.is_base() && !own),
+    }
+}
+
+#[test]
+fn an_unroutable_tenant_is_told_so() {
+    let (clock, rng) = (ManualClock::new(), SeededRng::new(1));
+    let index = Index::build(nodes(3), &IndexOptions::default(), None, clock.now());
+    let tenant = Tenant::new("alice").unwrap();
+    let error = index.pick(&P2c, &Request::of(&tenant).strictly(), &Ask::new(clock.now(), &rng)).unwrap_err();
+    let error = Error::from(error);
+    assert_eq!(error.reason(), "TENANT_UNROUTABLE");
+    assert!(error.message().contains("`alice`") && error.message().contains("`catalog`"), "{error}");
+}
+
+#[test]
+fn redirects_travel_with_the_context() {
+    let (clock, rng) = (ManualClock::new(), SeededRng::new(1));
+    let all =
+        [nodes(3), vec![Node::new("blue-1").tenant("blue"), Node::new("blue-2").tenant("blue")]].concat();
+    let index = Index::build(all, &IndexOptions::default(), None, clock.now());
+    let pick = |cx: &Context| {
+        let ask = Ask::new(clock.now(), &rng);
+        index[index.pick(&P2c, &Request::in_context(cx), &ask).unwrap().unwrap()].instance.id.to_string()
+    };
+    let mut metadata = Metadata::default();
+    metadata.insert(REDIRECTS, "orders=green, catalog=@blue-2").unwrap();
+    let alice = Tenant::new("alice").unwrap();
+    let (inbound, _canceller) = Context::builder().metadata(metadata).tenant(alice.clone()).build();
+    assert_eq!(pick(&inbound), "blue-2");
+    let own = Context::background().with_tenant(alice).with_metadata(REDIRECTS, "catalog=blue").unwrap();
+    assert!((0..50).all(|_| pick(&own).starts_with("blue")));
+    // The same header in a request of production says nothing.
+    let base = own.with_tenant(Tenant::base());
+    assert!((0..50).all(|_| pick(&base).starts_with("node")));
+    index[4].live.store(false, Ordering::Relaxed);
+    assert!(pick(&inbound).starts_with("node"), "what it was sent to is gone: the base serves");
+}
+
+#[test]
+fn the_only_instance_of_a_tenant_comes_back_after_its_ejection() {
+    let (clock, rng, rules) = (ManualClock::new(), SeededRng::new(1), Ejection::default());
+    let all = [nodes(9), vec![Node::new("blue").tenant("blue")]].concat();
+    let index = Index::build(all, &IndexOptions::default(), None, clock.now());
+    let blue = Tenant::new("blue").unwrap();
+    let pick =
+        || index.pick(&WeightedRandom, &Request::of(&blue), &Ask::new(clock.now(), &rng)).unwrap().unwrap();
+    for _ in 0..5 {
+        assert_eq!(pick(), 9);
+        index[9].load.begin().end(Outcome::Failed, Duration::ZERO, clock.now());
+    }
+    rules.look(&index, clock.now());
+    assert!((0..100).all(|_| pick() < 9), "the base serves meanwhile");
+    clock.advance(Duration::from_secs(30));
+    rules.sweep(&index, clock.now());
+    assert_eq!(pick(), 9, "the first one tries it");
+    assert!((0..100).all(|_| pick() < 9), "and no second one");
+    index[9].load.begin().answered(Duration::ZERO, clock.now());
+    assert!((0..100).all(|_| pick() == 9));
+}
+
+/// A candidate that counts how often it is looked at.
+#[derive(Clone)]
+struct Watched(Node, Arc<AtomicUsize>);
+
+impl Candidate for Watched {
+    fn instance(&self) -> &Instance {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.instance()
+    }
+
+    fn load(&self) -> &Load {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.load()
+    }
+
+    fn is_live(&self) -> bool {
+        self.0.is_live()
+    }
+}
+
+#[test]
+fn a_pick_looks_at_as_many_instances_with_a_thousand_tenants_as_with_one() {
+    let clock = ManualClock::new();
+    let looks = |tenants: usize| {
+        let count = Arc::new(AtomicUsize::new(0));
+        let mut all = nodes(20);
+        all.extend((0..tenants).map(|i| Node::new(format!("t-{i}")).tenant(&format!("tenant-{i}"))));
+        let all = all.into_iter().map(|node| Watched(node, Arc::clone(&count))).collect();
+        let index = Index::build(all, &IndexOptions::default(), None, clock.now());
+        let tenant = Tenant::new("tenant-0").unwrap();
+        let rng = SeededRng::new(1);
+        count.store(0, Ordering::Relaxed);
+        for _ in 0..1_000 {
+            for request in [Request::base(), Request::of(&tenant)] {
+                assert!(index.pick(&P2c, &request, &Ask::new(clock.now(), &rng)).unwrap().is_some());
+            }
+        }
+        count.load(Ordering::Relaxed)
+    };
+    assert_eq!(looks(1), looks(1_000));
+}
