@@ -120,6 +120,7 @@ impl Shared {
                 Said::Here(here) => {
                     here.age += age;
                     here.said += age;
+                    here.dated += age;
                     age <= window || (is_alone && here.record.is_checked())
                 }
                 Said::Gone(_, since) => {
@@ -127,6 +128,8 @@ impl Shared {
                     true
                 }
                 Said::Overridden { .. } => is_alone || age <= window,
+                // Nobody writes down questions.
+                Said::Asked => false,
             };
             if keep {
                 taken += 1;

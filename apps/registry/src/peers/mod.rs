@@ -5,6 +5,8 @@
 //! Nothing is said twice on purpose; what does not arrive is found by comparing.
 
 mod session;
+#[cfg(test)]
+mod tests;
 mod topology;
 mod wire;
 
@@ -13,7 +15,7 @@ use std::time::Duration;
 
 use bowline_core::{Instant, Result};
 
-use crate::store::{FactKey, Store};
+use crate::store::{Fact, FactKey, Store};
 use api::SyncMessage;
 use session::Session;
 
@@ -32,6 +34,11 @@ const OUT_OF_REACH: Duration = Duration::from_secs(3);
 /// How long a node that is out of reach is passed over.
 const PASSED_OVER: Duration = Duration::from_secs(10);
 
+/// How often a question is passed on: less often than comparisons ask it.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+/// The most questions that are remembered to have been passed on; others are asked again later.
+const MOST_ASKED: usize = 10_000;
+
 /// Names a stream to another node, for as long as this node lives.
 pub type StreamId = u64;
 
@@ -44,6 +51,8 @@ pub struct Peers {
     ready: bool,
     /// The nodes to have a stream to that there is none to.
     missed: BTreeMap<u64, Missed>,
+    /// What was asked on behalf of others, and when.
+    asked: BTreeMap<FactKey, Instant>,
 }
 
 /// A stream that is missing.
@@ -159,6 +168,20 @@ impl Peers {
         self.streams.get(&id)?.session.wake()
     }
 
+    /// Asks all others what one asked, and all what this node asks itself, unless that was done a moment ago: it comes back over other ways.
+    fn pass_on(&mut self, from: StreamId, asked: Vec<(Fact, bool)>, now: Instant) {
+        self.asked.retain(|_, at| *at + ASK_EVERY > now);
+        for (fact, is_own) in asked {
+            if self.asked.contains_key(&fact.of) || self.asked.len() >= MOST_ASKED {
+                continue;
+            }
+            for (_, stream) in self.streams.iter_mut().filter(|(id, _)| is_own || **id != from) {
+                stream.session.ask(&fact);
+            }
+            self.asked.insert(fact.of, now);
+        }
+    }
+
     /// A message came over a stream. What is news goes on to where nobody else tells it.
     ///
     /// # Errors
@@ -171,13 +194,14 @@ impl Peers {
         now: Instant,
     ) -> Result<()> {
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
-        let news = stream.session.receive(message, store, now)?;
+        let taken = stream.session.receive(message, store, now)?;
         self.synced |= stream.session.is_synced();
         let near = stream.near;
         // From afar it goes to those who are near, and the other way round.
         for stream in self.streams.values_mut().filter(|s| s.near != near) {
-            news.iter().for_each(|of| stream.session.mark(of));
+            taken.news.iter().for_each(|of| stream.session.mark(of));
         }
+        self.pass_on(id, taken.asked, now);
         self.say(&store.take_said());
         Ok(())
     }

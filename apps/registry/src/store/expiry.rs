@@ -7,6 +7,7 @@ use std::time::Duration;
 use bowline_core::{Instant, Rng};
 
 use super::protection::{Group, Guarded};
+use super::tombs::AWAY;
 use super::{FactKey, Gone, Kind, Owner, Protected, ServiceKey, Store};
 
 /// How often protected groups are counted again.
@@ -71,6 +72,9 @@ impl Store {
     pub fn paused(&mut self, time: Duration, now: Instant) {
         self.leases.prolong(time, now);
         self.owners.prolong(time);
+        if time >= self.config.keep_removals() {
+            self.forget_what_is_known(time, now);
+        }
     }
 
     /// Whose instance has a lease of this node, and its zone. `None` if another node has it: the lease means nothing then.
@@ -188,7 +192,10 @@ impl Store {
     /// These nodes, and this one, are heard of now, and no others. What those have who are not is kept as it is until
     /// [`Store::sweep`].
     pub fn set_live(&mut self, live: BTreeSet<Owner>, now: Instant) {
-        self.owners.set_live(live, now);
+        self.owners.set_live(&live, now);
+        let is_somebody_away = self.owners.is_somebody_away(AWAY, now);
+        self.tombs.keep_longer(is_somebody_away);
+        self.overrides.keep_longer(is_somebody_away);
     }
 
     /// How many instances belong to a node that is lost, and were not claimed since.

@@ -13,6 +13,7 @@
 //!   again, later, how it is.
 //! - A lease alone never ends for another node's silence: what a lost node had is taken out only by [`Store::sweep`].
 
+mod asking;
 mod check;
 mod checked;
 mod digests;
@@ -99,6 +100,8 @@ pub struct Store {
     changes: RecentChanges,
     /// When somebody looked last, once [`Store::expire`] is called regularly.
     looked: Option<Instant>,
+    /// When this node stood still for long last, and until when what it heard may have been said before.
+    stale: Option<(Instant, Instant)>,
 }
 
 impl Store {
@@ -130,6 +133,7 @@ impl Store {
             said: Vec::new(),
             changes: RecentChanges::default(),
             looked: None,
+            stale: None,
             config,
         }
     }
@@ -179,7 +183,7 @@ impl Store {
         let mut version = None;
         let lease = match self.get(&key, &id) {
             Some(own) if own.holder == holder => {
-                let (lease, said) = (own.lease, own.version);
+                let (lease, said) = (own.lease, (own.version, own.dated));
                 if sequence < own.sequence {
                     // Overtaken by what the same holder said later.
                     (registered, sequence) = (Arc::clone(&own.registered), own.sequence);
@@ -187,7 +191,7 @@ impl Store {
                 }
                 let repeated = own.sequence == sequence && own.ttl == ttl && own.registered == registered;
                 // Twice is once.
-                version = (repeated && said.owner == self.own()).then_some(said);
+                version = (repeated && said.0.owner == self.own()).then_some(said);
                 lease
             }
             Some(other) if asked.only_if_free && self.is_kept(other) => {
@@ -217,7 +221,7 @@ impl Store {
             None => self.leases.grant(key.clone(), Arc::clone(&id), ttl, now),
         };
         let said = version.is_none();
-        let version = version.unwrap_or_else(|| self.clock.tick());
+        let (version, dated) = version.unwrap_or_else(|| (self.clock.tick(), now));
         let of = FactKey { key, id, kind: Kind::Instance };
         let (record, since) = (Arc::clone(&registered), now);
         self.put(
@@ -226,6 +230,7 @@ impl Store {
                 registered,
                 record,
                 version,
+                dated,
                 said: now,
                 lease: Some(lease),
                 ttl,
@@ -377,8 +382,12 @@ impl Store {
     /// When its holder was heard of last, as far as is known here.
     fn heard_from(&self, of: &Registration) -> Instant {
         let lease = of.lease.and_then(|lease| self.leases.get(lease));
-        let renewed = lease.and_then(|l| l.deadline.checked_sub(l.ttl));
-        renewed.unwrap_or(of.said).max(of.said)
+        let heard = lease.map_or(of.said, |l| l.renewed.max(of.said));
+        match self.stale {
+            // It may have waited here since this node fell asleep.
+            Some((began, until)) if heard < until => heard.min(began),
+            _ => heard,
+        }
     }
 
     fn own_again(&mut self, of: &FactKey, said: Instant, now: Instant) {
@@ -388,7 +397,7 @@ impl Store {
         self.leases.contest(lease, false);
         registration.lease = Some(lease);
         registration.said = said;
-        registration.version = self.clock.tick();
+        (registration.version, registration.dated) = (self.clock.tick(), now);
         self.put(of, registration, now);
         self.said.push(of.clone());
     }

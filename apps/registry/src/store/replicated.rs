@@ -19,6 +19,8 @@ pub enum Heard {
     Known,
     /// Older than what is known here: whoever said it should hear that.
     Old,
+    /// What this node cannot say, and does not take in: its owner is to be asked.
+    Asked,
     /// It cannot be: its version is of no clock.
     Absurd,
 }
@@ -32,6 +34,7 @@ impl Store {
         let Fact { of, version, said } = fact;
         match said {
             Said::Here(announced) => self.hear_here(of, version, announced, now),
+            Said::Asked => self.hear_asked(&of, version, now),
             Said::Gone(gone, age) => self.hear_gone(of, version, (gone, age), now),
             Said::Overridden { overridden, forgotten } => {
                 self.hear_override(&of, (overridden, version, forgotten), now)
@@ -40,16 +43,27 @@ impl Store {
     }
 
     fn hear_here(&mut self, of: FactKey, version: Version, announced: Announced, now: Instant) -> Heard {
-        let Announced { record: registered, holder, sequence, ttl, age, said } = announced;
+        let Announced { record: registered, holder, sequence, ttl, age, said, dated, owner_lives } =
+            announced;
+        let dated = now.checked_sub(dated).unwrap_or(now);
         let ttl = ttl.clamp(self.config.min_ttl, self.config.max_ttl);
+        let mut is_back = false;
         if let Some(gone) = self.tombs.end(&of.key, &of.id, &holder, version) {
             if !gone.lapsed || !self.owners.is_live(version.owner) {
                 return Heard::Old;
             }
             // The node that was lost is back, and its instances with it.
             self.tombs.open(&of.key, &of.id);
+            is_back = true;
         }
         let (own, known) = (self.own(), self.get(&of.key, &of.id));
+        if known.is_none()
+            && !is_back
+            && let Some(heard) = self.doubt(&of, (version, dated, owner_lives), now)
+        {
+            return heard;
+        }
+        let known = self.get(&of.key, &of.id);
         if let Some(known) = known
             && known.version >= version
         {
@@ -94,6 +108,7 @@ impl Store {
             registered,
             record,
             version,
+            dated,
             said,
             lease,
             ttl,
@@ -123,8 +138,10 @@ impl Store {
             ends = gone.ends(version, &known.holder, known.version);
             let expired = gone.reason != RemovalReason::REMOVAL_REASON_CANCELLED;
             let lease = known.lease.and_then(|lease| self.leases.get(lease));
-            let lives = lease.is_some_and(|l| l.deadline > now);
-            if ends && expired && lives {
+            // One that is held may live, as far as a node can know that had lost this one.
+            let own = version.owner == self.own();
+            let lives = lease.is_some_and(|l| l.deadline > now || (l.held && gone.lapsed && own));
+            if ends && expired && lives && !self.is_silent(known, now) {
                 self.insist(&of, now);
                 return Heard::Known;
             }
@@ -186,6 +203,8 @@ impl Store {
                 ttl: r.ttl,
                 age: now.saturating_duration_since(r.since),
                 said: now.saturating_duration_since(self.heard_from(r)),
+                dated: now.saturating_duration_since(r.dated),
+                owner_lives: self.owners.is_live(r.version.owner),
             };
             fact(r.version, Said::Here(announced))
         });
@@ -222,6 +241,23 @@ impl Store {
         let mut all: Vec<_> = instances.chain(overrides).collect();
         all.sort();
         all
+    }
+
+    /// Whether the owner of a version is lost.
+    pub fn is_lost(&self, version: Version) -> bool {
+        !self.owners.is_live(version.owner)
+    }
+
+    /// Whether an instance at this version has lapsed here, its owner being lost still.
+    pub fn has_lapsed(&self, of: &FactKey, version: Version) -> bool {
+        let gone = self.tombs.of(&of.key, &of.id).find(|(_, gone, _)| gone.lapsed);
+        of.kind == Kind::Instance && self.is_lost(version) && gone.is_some_and(|(at, ..)| version <= at)
+    }
+
+    /// What has lapsed of a service, at which versions, its owners being lost still.
+    pub fn lapsed(&self, key: &ServiceKey) -> impl Iterator<Item = (Arc<str>, Version)> {
+        let lapsed = self.tombs.lapsed(key).filter(|(_, version)| self.is_lost(*version));
+        lapsed.filter(|(id, _)| self.get(key, id).is_none()).map(|(id, version)| (Arc::clone(id), version))
     }
 
     /// Stands for everything that is there.

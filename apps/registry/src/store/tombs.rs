@@ -9,6 +9,8 @@ use bowline_registry_bowline::api::bowline::registry::v1::RemovalReason;
 
 use super::{FactKey, ServiceKey, Version};
 
+/// How long a node may be out of sight, at most, and find everything that went remembered. Their number is bounded anyway.
+pub(super) const AWAY: Duration = Duration::from_secs(24 * 3600);
 /// The most that are remembered; beyond it the oldest are forgotten first. Those of what was never seen here are fewer, so that
 /// nobody who takes out what there is not makes others be forgotten.
 const MOST: usize = 200_000;
@@ -72,6 +74,8 @@ type Name = (ServiceKey, Arc<str>, By);
 #[derive(Debug)]
 pub(super) struct Tombs {
     keep: Duration,
+    /// Whether some node is out of sight, who has not heard of them.
+    longer: bool,
     tombs: BTreeMap<Name, Tomb>,
     /// In the order in which they came, those of what was there and of what was not.
     order: [VecDeque<(Instant, Name)>; 2],
@@ -79,7 +83,16 @@ pub(super) struct Tombs {
 
 impl Tombs {
     pub(super) fn new(keep: Duration) -> Self {
-        Self { keep, tombs: BTreeMap::new(), order: Default::default() }
+        Self { keep, longer: false, tombs: BTreeMap::new(), order: Default::default() }
+    }
+
+    fn keep(&self) -> Duration {
+        if self.longer { self.keep.max(AWAY) } else { self.keep }
+    }
+
+    /// Whether to remember them for as long as a node may be away.
+    pub(super) fn keep_longer(&mut self, longer: bool) {
+        self.longer = longer;
     }
 
     /// Remembers a removal of that time, unless a later one is known or it was too long ago. Returns whether it did.
@@ -93,7 +106,7 @@ impl Tombs {
         let name = (of.key.clone(), Arc::clone(&of.id), gone.by());
         let known = self.tombs.get(&name);
         let is_known = known.is_some_and(|t| (t.version, !t.gone.lapsed) >= (version, !gone.lapsed));
-        if is_known || since + self.keep <= now {
+        if is_known || since + self.keep() <= now {
             return false;
         }
         let seen = seen || known.is_some_and(|t| t.seen);
@@ -133,6 +146,13 @@ impl Tombs {
         same.map(|(_, tomb)| (tomb.version, &tomb.gone, tomb.since))
     }
 
+    /// What lapsed of a service, by id.
+    pub(super) fn lapsed(&self, key: &ServiceKey) -> impl Iterator<Item = (&Arc<str>, Version)> {
+        let all = self.tombs.range((key.clone(), Arc::from(""), By::Others)..);
+        let same = all.take_while(move |((k, ..), _)| k == key);
+        same.filter(|(_, tomb)| tomb.gone.lapsed).map(|((_, id, _), tomb)| (id, tomb.version))
+    }
+
     /// All of which one is known to be gone.
     pub(super) fn keys(&self) -> impl Iterator<Item = (&ServiceKey, &Arc<str>)> {
         self.tombs.keys().map(|(key, id, _)| (key, id))
@@ -164,8 +184,9 @@ impl Tombs {
 
     /// Forgets what is old.
     pub(super) fn forget(&mut self, now: Instant) {
+        let keep = self.keep();
         for which in 0..self.order.len() {
-            while self.order[which].front().is_some_and(|(at, _)| *at + self.keep <= now) {
+            while self.order[which].front().is_some_and(|(at, _)| *at + keep <= now) {
                 self.drop_oldest(which);
             }
         }
