@@ -120,7 +120,6 @@ impl Shared {
                 Said::Here(here) => {
                     here.age += age;
                     here.said += age;
-                    here.dated += age;
                     age <= window || (is_alone && here.record.is_checked())
                 }
                 Said::Gone(_, since) => {
@@ -128,8 +127,6 @@ impl Shared {
                     true
                 }
                 Said::Overridden { .. } => is_alone || age <= window,
-                // Nobody writes down questions.
-                Said::Asked => false,
             };
             if keep {
                 taken += 1;

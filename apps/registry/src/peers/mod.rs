@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bowline_core::{Instant, Result};
 
-use crate::store::{Fact, FactKey, Store};
+use crate::store::{FactKey, Store};
 use api::SyncMessage;
 use session::Session;
 
@@ -34,11 +34,6 @@ const OUT_OF_REACH: Duration = Duration::from_secs(3);
 /// How long a node that is out of reach is passed over.
 const PASSED_OVER: Duration = Duration::from_secs(10);
 
-/// How often a question is passed on: less often than comparisons ask it.
-const ASK_EVERY: Duration = Duration::from_millis(500);
-/// The most questions that are remembered to have been passed on; others are asked again later.
-const MOST_ASKED: usize = 10_000;
-
 /// Names a stream to another node, for as long as this node lives.
 pub type StreamId = u64;
 
@@ -51,8 +46,6 @@ pub struct Peers {
     ready: bool,
     /// The nodes to have a stream to that there is none to.
     missed: BTreeMap<u64, Missed>,
-    /// What was asked on behalf of others, and when.
-    asked: BTreeMap<FactKey, Instant>,
 }
 
 /// A stream that is missing.
@@ -168,20 +161,6 @@ impl Peers {
         self.streams.get(&id)?.session.wake()
     }
 
-    /// Asks all others what one asked, and all what this node asks itself, unless that was done a moment ago: it comes back over other ways.
-    fn pass_on(&mut self, from: StreamId, asked: Vec<(Fact, bool)>, now: Instant) {
-        self.asked.retain(|_, at| *at + ASK_EVERY > now);
-        for (fact, is_own) in asked {
-            if self.asked.contains_key(&fact.of) || self.asked.len() >= MOST_ASKED {
-                continue;
-            }
-            for (_, stream) in self.streams.iter_mut().filter(|(id, _)| is_own || **id != from) {
-                stream.session.ask(&fact);
-            }
-            self.asked.insert(fact.of, now);
-        }
-    }
-
     /// A message came over a stream. What is news goes on to where nobody else tells it.
     ///
     /// # Errors
@@ -194,14 +173,13 @@ impl Peers {
         now: Instant,
     ) -> Result<()> {
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
-        let taken = stream.session.receive(message, store, now)?;
+        let news = stream.session.receive(message, store, now)?;
         self.synced |= stream.session.is_synced();
         let near = stream.near;
         // From afar it goes to those who are near, and the other way round.
         for stream in self.streams.values_mut().filter(|s| s.near != near) {
-            taken.news.iter().for_each(|of| stream.session.mark(of));
+            news.iter().for_each(|of| stream.session.mark(of));
         }
-        self.pass_on(id, taken.asked, now);
         self.say(&store.take_said());
         Ok(())
     }

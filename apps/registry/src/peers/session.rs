@@ -17,7 +17,7 @@ use super::api::Fact as FactWire;
 use super::api::sync_message::Message;
 use super::api::{Ack, Buckets, Digest, Facts, Have, ServiceDigest, Services, SyncMessage, UpToDate, Want};
 use super::wire::{self, malformed};
-use crate::store::{BUCKETS, Fact, FactKey, Heard, Kind, Said, ServiceKey, Store};
+use crate::store::{BUCKETS, FactKey, Heard, Kind, ServiceKey, Store};
 
 /// How long after a comparison the next one begins.
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
@@ -37,8 +37,6 @@ const SLOW: Duration = Duration::from_secs(1);
 const ID_BYTES: usize = 64;
 /// The most ids that one message compares.
 const COMPARED: usize = 2_000;
-/// The most questions that wait.
-const ASKED: usize = 10_000;
 /// The most marks. With more, all are dropped: the next comparison finds what they stood for.
 const MARKS: usize = 300_000;
 
@@ -59,15 +57,6 @@ enum Owed {
     Compared,
     /// That all is said, once as many marks as this are served.
     UpToDate(u64),
-}
-
-/// What came of a message that concerns others.
-#[derive(Debug, Default)]
-pub(super) struct Taken {
-    /// What was news.
-    pub(super) news: Vec<FactKey>,
-    /// What the peer asks, and this node cannot say; and what this node asks itself, having been told of it.
-    pub(super) asked: Vec<(Fact, bool)>,
 }
 
 /// One side of a stream between two nodes.
@@ -124,13 +113,6 @@ impl Session {
     /// Whether this side opened the stream.
     pub(super) fn begins(&self) -> bool {
         self.begins
-    }
-
-    /// Something is asked of a node behind the peer, if there is room: who does not know asks again.
-    pub(super) fn ask(&mut self, fact: &Fact) {
-        if self.left.len() < ASKED {
-            self.left.push_back(wire::fact(fact));
-        }
     }
 
     /// Something is news for the peer.
@@ -266,11 +248,16 @@ impl Session {
         Some(Message::Facts(Box::new(Facts { number: self.sent, facts, ..Default::default() })))
     }
 
-    /// The peer said something. Returns what of that concerns others.
+    /// The peer said something. Returns what was news.
     ///
     /// # Errors
     /// `MALFORMED`: the stream has to end.
-    pub(super) fn receive(&mut self, message: SyncMessage, store: &mut Store, now: Instant) -> Result<Taken> {
+    pub(super) fn receive(
+        &mut self,
+        message: SyncMessage,
+        store: &mut Store,
+        now: Instant,
+    ) -> Result<Vec<FactKey>> {
         match message.message {
             Some(Message::Facts(facts)) => return self.take_in(*facts, store, now),
             Some(Message::Ack(ack)) if ack.number <= self.sent => {
@@ -316,7 +303,7 @@ impl Session {
                 return Err(malformed("the peer said something that makes no sense here"));
             }
         }
-        Ok(Taken::default())
+        Ok(Vec::new())
     }
 
     /// Messages are as large as the peer takes them in time.
@@ -344,8 +331,8 @@ impl Session {
         Owed::UpToDate(self.served + self.order.len() as u64)
     }
 
-    fn take_in(&mut self, facts: Facts, store: &mut Store, now: Instant) -> Result<Taken> {
-        let mut taken = Taken::default();
+    fn take_in(&mut self, facts: Facts, store: &mut Store, now: Instant) -> Result<Vec<FactKey>> {
+        let mut news = Vec::new();
         for fact in facts.facts {
             // One that makes no sense here, said by a newer program perhaps, is no reason to miss the others.
             let fact = match wire::read(fact) {
@@ -355,13 +342,9 @@ impl Session {
                     continue;
                 }
             };
-            let (of, version, is_told) = (fact.of.clone(), fact.version, !matches!(fact.said, Said::Asked));
+            let of = fact.of.clone();
             match store.hear(fact, now) {
-                Heard::News => taken.news.push(of),
-                Heard::Asked => {
-                    let asked = Fact { of, version, said: Said::Asked };
-                    taken.asked.push((asked, is_told));
-                }
+                Heard::News => news.push(of),
                 Heard::Known => {}
                 Heard::Old => self.mark(&of),
                 Heard::Absurd => {
@@ -373,7 +356,7 @@ impl Session {
         self.replies.retain(|reply| !matches!(reply, Message::Ack(_)));
         let ack = Ack { number: facts.number, ..Default::default() };
         self.replies.push_back(Message::Ack(Box::new(ack)));
-        Ok(taken)
+        Ok(news)
     }
 
     fn compare_buckets(&mut self, theirs: &Buckets, store: &Store) -> Result<()> {

@@ -83,8 +83,6 @@ pub(crate) fn fact(of: &Fact) -> (wire::Fact, usize) {
                 ttl_ms: millis(announced.ttl),
                 age_ms: millis(announced.age),
                 said_ms: millis(announced.said),
-                dated_ms: millis(announced.dated),
-                owner_lives: announced.owner_lives,
                 ..Default::default()
             };
             (SaidWire::Here(Box::new(here)), size)
@@ -99,7 +97,6 @@ pub(crate) fn fact(of: &Fact) -> (wire::Fact, usize) {
             };
             (SaidWire::Gone(Box::new(gone)), 0)
         }
-        Said::Asked => (SaidWire::Asked(Box::default()), 0),
         Said::Overridden { overridden, forgotten } => {
             let changes = crate::wire::overridden(overridden).encode_to_vec();
             let size = changes.len();
@@ -140,7 +137,6 @@ pub(crate) fn read(sent: wire::Fact) -> Result<Fact> {
             let holder = crate::api::holder(&gone.holder)?.into();
             (Kind::Instance, Said::Gone(Gone { reason, holder, lapsed: gone.lapsed }, age))
         }
-        SaidWire::Asked(_) => (Kind::Instance, Said::Asked),
         SaidWire::Overridden(said) => {
             let changes = client::Override::decode_from_slice(&said.changes)
                 .map_err(|e| malformed("an override that cannot be read").with_source(e))?;
@@ -178,7 +174,5 @@ fn announced(key: &ServiceKey, id: &Arc<str>, here: wire::Here) -> Result<Announ
         ttl: Duration::from_millis(here.ttl_ms),
         age: Duration::from_millis(here.age_ms),
         said: Duration::from_millis(here.said_ms),
-        dated: Duration::from_millis(here.dated_ms),
-        owner_lives: here.owner_lives,
     })
 }

@@ -7,13 +7,14 @@ use std::time::Duration;
 use bowline_core::{Instant, Rng};
 
 use super::protection::{Group, Guarded};
-use super::tombs::AWAY;
 use super::{FactKey, Gone, Kind, Owner, Protected, ServiceKey, Store};
 
 /// How often protected groups are counted again.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// Not having looked for so long means to have stood still: a node looks twice a second.
 const STOOD_STILL: Duration = Duration::from_millis(1_500);
+/// What arrives this long after a pause was sent after it: nobody waits longer for an answer.
+const STALE: Duration = Duration::from_secs(5);
 /// Of a hundred instances of a service, how many of lost nodes are taken out in one sweep. As in Eureka.
 const SWEPT_PERCENT: usize = 15;
 
@@ -73,7 +74,8 @@ impl Store {
         self.leases.prolong(time, now);
         self.owners.prolong(time);
         if time >= self.config.keep_removals() {
-            self.forget_what_is_known(time, now);
+            self.stale = Some((now.checked_sub(time).unwrap_or(now), now + STALE));
+            self.owners.stood_still(now);
         }
     }
 
@@ -193,7 +195,7 @@ impl Store {
     /// [`Store::sweep`].
     pub fn set_live(&mut self, live: BTreeSet<Owner>, now: Instant) {
         self.owners.set_live(&live, now);
-        let is_somebody_away = self.owners.is_somebody_away(AWAY, now);
+        let is_somebody_away = self.owners.may_somebody_be_away(self.config.keep_for_absent, now);
         self.tombs.keep_longer(is_somebody_away);
         self.overrides.keep_longer(is_somebody_away);
     }

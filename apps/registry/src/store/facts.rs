@@ -43,8 +43,6 @@ pub enum Said {
     Here(Announced),
     /// It is gone, since so long ago.
     Gone(Gone, Duration),
-    /// Whether this version is so is asked of its owner.
-    Asked,
     /// An operator wants this of it.
     Overridden {
         /// Empty: nothing any more.
@@ -69,8 +67,4 @@ pub struct Announced {
     pub age: Duration,
     /// How long ago its holder was heard of, at most.
     pub said: Duration,
-    /// How long ago its version was said.
-    pub dated: Duration,
-    /// Whether the node that says it hears of its owner.
-    pub owner_lives: bool,
 }

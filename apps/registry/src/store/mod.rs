@@ -13,7 +13,6 @@
 //!   again, later, how it is.
 //! - A lease alone never ends for another node's silence: what a lost node had is taken out only by [`Store::sweep`].
 
-mod asking;
 mod check;
 mod checked;
 mod digests;
@@ -123,7 +122,7 @@ impl Store {
             // Far from those of any other node.
             leases: Leases::new(hash::of(&[&own.node.to_le_bytes(), &own.life.to_le_bytes()])),
             owners: Owners::new(own),
-            tombs: Tombs::new(config.keep_removals()),
+            tombs: Tombs::new(config.keep_removals(), config.keep_for_absent),
             overrides: Overrides::new(config.keep_overrides),
             protection: Protection::new(config.protection_threshold),
             digests: Digests::new(),
@@ -183,7 +182,7 @@ impl Store {
         let mut version = None;
         let lease = match self.get(&key, &id) {
             Some(own) if own.holder == holder => {
-                let (lease, said) = (own.lease, (own.version, own.dated));
+                let (lease, said) = (own.lease, own.version);
                 if sequence < own.sequence {
                     // Overtaken by what the same holder said later.
                     (registered, sequence) = (Arc::clone(&own.registered), own.sequence);
@@ -191,7 +190,7 @@ impl Store {
                 }
                 let repeated = own.sequence == sequence && own.ttl == ttl && own.registered == registered;
                 // Twice is once.
-                version = (repeated && said.0.owner == self.own()).then_some(said);
+                version = (repeated && said.owner == self.own()).then_some(said);
                 lease
             }
             Some(other) if asked.only_if_free && self.is_kept(other) => {
@@ -221,7 +220,7 @@ impl Store {
             None => self.leases.grant(key.clone(), Arc::clone(&id), ttl, now),
         };
         let said = version.is_none();
-        let (version, dated) = version.unwrap_or_else(|| (self.clock.tick(), now));
+        let version = version.unwrap_or_else(|| self.clock.tick());
         let of = FactKey { key, id, kind: Kind::Instance };
         let (record, since) = (Arc::clone(&registered), now);
         self.put(
@@ -230,7 +229,6 @@ impl Store {
                 registered,
                 record,
                 version,
-                dated,
                 said: now,
                 lease: Some(lease),
                 ttl,
@@ -397,7 +395,7 @@ impl Store {
         self.leases.contest(lease, false);
         registration.lease = Some(lease);
         registration.said = said;
-        (registration.version, registration.dated) = (self.clock.tick(), now);
+        registration.version = self.clock.tick();
         self.put(of, registration, now);
         self.said.push(of.clone());
     }

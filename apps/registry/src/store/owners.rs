@@ -10,7 +10,7 @@ use super::Owner;
 /// How long a node has to be heard of before all it said is known here: twice the time in which all are equal.
 const SURE: Duration = Duration::from_secs(10);
 
-/// The most lives of nodes of which it is remembered until when they were known.
+/// The most lives of nodes of which it is remembered since when they are lost.
 const MOST_SIGHTS: usize = 1_000;
 
 /// How well a node is known.
@@ -20,14 +20,6 @@ struct Sight {
     since: Option<Instant>,
     /// Since when it is not.
     lost: Option<Instant>,
-    /// Until when all it said was known, before that.
-    known: Option<Instant>,
-}
-
-impl Sight {
-    fn known_until(&self, now: Instant) -> Option<Instant> {
-        if self.since.is_some_and(|since| since + SURE <= now) { Some(now) } else { self.known }
-    }
 }
 
 /// What a node, in one of its lives, has.
@@ -42,6 +34,8 @@ struct Owned {
 #[derive(Debug)]
 pub(super) struct Owners {
     own: Owner,
+    /// When this node first looked who is there. Who was away by then, it cannot know.
+    began: Option<Instant>,
     sights: BTreeMap<Owner, Sight>,
     owned: BTreeMap<Owner, Owned>,
 }
@@ -49,32 +43,26 @@ pub(super) struct Owners {
 impl Owners {
     /// Only this node is heard of.
     pub(super) fn new(own: Owner) -> Self {
-        Self { own, sights: BTreeMap::new(), owned: BTreeMap::new() }
+        Self { own, began: None, sights: BTreeMap::new(), owned: BTreeMap::new() }
     }
 
     pub(super) fn is_live(&self, owner: Owner) -> bool {
         owner == self.own || self.sights.get(&owner).is_some_and(|sight| sight.since.is_some())
     }
 
-    /// Until when all that another node said is known here: `now`, if it is well.
-    pub(super) fn known_until(&self, owner: Owner, now: Instant) -> Option<Instant> {
-        self.sights.get(&owner)?.known_until(now)
-    }
-
-    /// This node heard of nobody for so long.
-    pub(super) fn stood_still(&mut self, time: Duration, now: Instant) {
-        let began = now.checked_sub(time).unwrap_or(now);
+    /// This node heard of nobody until now.
+    pub(super) fn stood_still(&mut self, now: Instant) {
         for sight in self.sights.values_mut() {
-            sight.known = sight.known_until(began);
             sight.since = sight.since.map(|_| now);
         }
     }
 
     /// These, and this one, are heard of now, and no others.
     pub(super) fn set_live(&mut self, live: &BTreeSet<Owner>, now: Instant) {
+        self.began = self.began.or(Some(now));
         for (owner, sight) in &mut self.sights {
             if sight.since.is_some() && !live.contains(owner) {
-                *sight = Sight { since: None, lost: Some(now), known: sight.known_until(now) };
+                *sight = Sight { since: None, lost: Some(now) };
             }
         }
         for owner in live {
@@ -93,19 +81,21 @@ impl Owners {
         }
     }
 
-    /// Whether a node that is not known to be dead has been out of sight, or is not back for long, and for less than `away`.
-    pub(super) fn is_somebody_away(&self, away: Duration, now: Instant) -> bool {
+    /// Whether a node may be out of sight, or not be back for long, that is not known to be dead, for less than `away`.
+    pub(super) fn may_somebody_be_away(&self, away: Duration, now: Instant) -> bool {
         let is_back = |node: u64| self.sights.iter().any(|(o, s)| o.node == node && s.since.is_some());
-        self.sights.iter().any(|(owner, sight)| match sight.since {
-            Some(since) => since + SURE > now,
-            None => sight.lost.is_some_and(|lost| lost + away > now) && !is_back(owner.node),
-        })
+        let is_new = self.began.is_some_and(|began| began + away > now);
+        is_new
+            || self.sights.iter().any(|(owner, sight)| match sight.since {
+                Some(since) => since + SURE > now,
+                None => sight.lost.is_some_and(|lost| lost + away > now) && !is_back(owner.node),
+            })
     }
 
-    /// Of those that are not heard of the one that was known longest ago.
+    /// Of those that are not heard of the one that was lost first.
     fn oldest_sight(&self) -> Option<Owner> {
         let lost = self.sights.iter().filter(|(_, sight)| sight.since.is_none());
-        lost.min_by_key(|(_, sight)| sight.known).map(|(owner, _)| *owner)
+        lost.min_by_key(|(_, sight)| sight.lost).map(|(owner, _)| *owner)
     }
 
     /// This node heard of nobody for so long, for it stood still.

@@ -19,8 +19,6 @@ pub enum Heard {
     Known,
     /// Older than what is known here: whoever said it should hear that.
     Old,
-    /// What this node cannot say, and does not take in: its owner is to be asked.
-    Asked,
     /// It cannot be: its version is of no clock.
     Absurd,
 }
@@ -34,7 +32,6 @@ impl Store {
         let Fact { of, version, said } = fact;
         match said {
             Said::Here(announced) => self.hear_here(of, version, announced, now),
-            Said::Asked => self.hear_asked(&of, version, now),
             Said::Gone(gone, age) => self.hear_gone(of, version, (gone, age), now),
             Said::Overridden { overridden, forgotten } => {
                 self.hear_override(&of, (overridden, version, forgotten), now)
@@ -43,27 +40,16 @@ impl Store {
     }
 
     fn hear_here(&mut self, of: FactKey, version: Version, announced: Announced, now: Instant) -> Heard {
-        let Announced { record: registered, holder, sequence, ttl, age, said, dated, owner_lives } =
-            announced;
-        let dated = now.checked_sub(dated).unwrap_or(now);
+        let Announced { record: registered, holder, sequence, ttl, age, said } = announced;
         let ttl = ttl.clamp(self.config.min_ttl, self.config.max_ttl);
-        let mut is_back = false;
         if let Some(gone) = self.tombs.end(&of.key, &of.id, &holder, version) {
             if !gone.lapsed || !self.owners.is_live(version.owner) {
                 return Heard::Old;
             }
             // The node that was lost is back, and its instances with it.
             self.tombs.open(&of.key, &of.id);
-            is_back = true;
         }
         let (own, known) = (self.own(), self.get(&of.key, &of.id));
-        if known.is_none()
-            && !is_back
-            && let Some(heard) = self.doubt(&of, (version, dated, owner_lives), now)
-        {
-            return heard;
-        }
-        let known = self.get(&of.key, &of.id);
         if let Some(known) = known
             && known.version >= version
         {
@@ -108,7 +94,6 @@ impl Store {
             registered,
             record,
             version,
-            dated,
             said,
             lease,
             ttl,
@@ -128,8 +113,14 @@ impl Store {
         (gone, age): (Gone, Duration),
         now: Instant,
     ) -> Heard {
-        // Of what is this node's own it knows better, below.
-        if gone.lapsed && version.owner != self.own() && self.owners.is_live(version.owner) {
+        // It counts as long as its owner is lost. The owner itself says again what it has, and nobody else's goes for it.
+        if gone.lapsed && self.owners.is_live(version.owner) {
+            let known = self.get(&of.key, &of.id);
+            let own = known.filter(|k| k.version.owner == self.own() && k.version <= version);
+            // One that is held may live, as far as a node can know that had lost this one.
+            if own.and_then(|k| self.leases.get(k.lease?)).is_some_and(|l| l.is_live(now)) {
+                self.insist(&of, now);
+            }
             return Heard::Known;
         }
         let (mut ends, mut seen) = (false, false);
@@ -138,10 +129,7 @@ impl Store {
             ends = gone.ends(version, &known.holder, known.version);
             let expired = gone.reason != RemovalReason::REMOVAL_REASON_CANCELLED;
             let lease = known.lease.and_then(|lease| self.leases.get(lease));
-            // One that is held may live, as far as a node can know that had lost this one.
-            let own = version.owner == self.own();
-            let lives = lease.is_some_and(|l| l.deadline > now || (l.held && gone.lapsed && own));
-            if ends && expired && lives && !self.is_silent(known, now) {
+            if ends && expired && lease.is_some_and(|l| l.deadline > now) {
                 self.insist(&of, now);
                 return Heard::Known;
             }
@@ -203,8 +191,6 @@ impl Store {
                 ttl: r.ttl,
                 age: now.saturating_duration_since(r.since),
                 said: now.saturating_duration_since(self.heard_from(r)),
-                dated: now.saturating_duration_since(r.dated),
-                owner_lives: self.owners.is_live(r.version.owner),
             };
             fact(r.version, Said::Here(announced))
         });

@@ -18,8 +18,6 @@ pub(super) struct Registration {
     pub(super) record: Arc<Record>,
     /// When it was said, and which node has its lease.
     pub(super) version: Version,
-    /// When that was said, as far as is known here.
-    pub(super) dated: Instant,
     /// When its holder was heard of, at the latest.
     pub(super) said: Instant,
     /// Its lease, if it is here.

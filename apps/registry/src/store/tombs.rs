@@ -9,8 +9,6 @@ use bowline_registry_bowline::api::bowline::registry::v1::RemovalReason;
 
 use super::{FactKey, ServiceKey, Version};
 
-/// How long a node may be out of sight, at most, and find everything that went remembered. Their number is bounded anyway.
-pub(super) const AWAY: Duration = Duration::from_secs(24 * 3600);
 /// The most that are remembered; beyond it the oldest are forgotten first. Those of what was never seen here are fewer, so that
 /// nobody who takes out what there is not makes others be forgotten.
 const MOST: usize = 200_000;
@@ -74,7 +72,9 @@ type Name = (ServiceKey, Arc<str>, By);
 #[derive(Debug)]
 pub(super) struct Tombs {
     keep: Duration,
-    /// Whether some node is out of sight, who has not heard of them.
+    /// How long while some node is out of sight, who has not heard of them.
+    longest: Duration,
+    /// Whether that may be so.
     longer: bool,
     tombs: BTreeMap<Name, Tomb>,
     /// In the order in which they came, those of what was there and of what was not.
@@ -82,12 +82,18 @@ pub(super) struct Tombs {
 }
 
 impl Tombs {
-    pub(super) fn new(keep: Duration) -> Self {
-        Self { keep, longer: false, tombs: BTreeMap::new(), order: Default::default() }
+    pub(super) fn new(keep: Duration, for_absent: Duration) -> Self {
+        Self {
+            keep,
+            longest: keep.max(for_absent),
+            longer: false,
+            tombs: BTreeMap::new(),
+            order: Default::default(),
+        }
     }
 
     fn keep(&self) -> Duration {
-        if self.longer { self.keep.max(AWAY) } else { self.keep }
+        if self.longer { self.longest } else { self.keep }
     }
 
     /// Whether to remember them for as long as a node may be away.

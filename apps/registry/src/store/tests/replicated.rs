@@ -28,11 +28,7 @@ impl Nodes {
     /// What `from` knows of something reaches `to`.
     fn tell(&mut self, from: usize, to: usize, of: &FactKey) {
         for fact in self.stores[from].facts(of, self.now) {
-            let version = fact.version;
-            if self.stores[to].hear(fact, self.now) == Heard::Asked {
-                let asked = || Fact { of: of.clone(), version, said: Said::Asked };
-                self.stores.iter_mut().for_each(|store| _ = store.hear(asked(), self.now));
-            }
+            self.stores[to].hear(fact, self.now);
         }
     }
 
