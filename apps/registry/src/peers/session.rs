@@ -418,6 +418,10 @@ impl Session {
             let of = FactKey { key: key.clone(), id: known.id.as_str().into(), kind };
             match store.version(&of) {
                 Some(own) if own > theirs => self.mark(&of),
+                // What lapsed there was another node's: it does not end this, once they hear of its owner.
+                Some(own) if known.lapsed && own.owner != theirs.owner && !store.is_lost(own) => {
+                    self.mark(&of)
+                }
                 // It lapsed there, and here its owner is heard of: they do not agree on who is lost. If both lost it, it goes.
                 Some(own) if known.lapsed && !store.is_lost(own) => {}
                 None if known.lapsed => {}

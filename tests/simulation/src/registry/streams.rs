@@ -130,7 +130,7 @@ impl World {
         let Some(node) = &mut self.hosts[to].node else { return Ok(()) };
         let Some(id) = node.streams.get(&stream).copied() else { return Ok(()) };
         if self.verbose {
-            let what: String = format!("{message:?}").chars().take(60000).collect();
+            let what: String = format!("{message:?}").chars().take(300).collect();
             #[allow(clippy::print_stdout, reason = "asked for")]
             {
                 println!("{:>9.3} {from} -> {to} ({stream}): {what}", (now - self.start).as_secs_f64());

@@ -45,7 +45,7 @@ const NAMES: [&str; 25] = [
     "jumps of clocks",
     "sweeps past the window",
     "instances of lost nodes taken out",
-    "nodes back after removals were forgotten",
+    "nodes back after a lease and the window",
     "starts without anybody to learn from",
     "registrations and renewals on a node alone",
     "clients moved",
