@@ -54,6 +54,10 @@ pub struct Config {
     /// and this time. 5 min.
     #[serde(with = "bowline_config::duration")]
     pub partition_window: Duration,
+    /// How long a node may be out of sight and find remembered what went meanwhile: for this long the others keep that, as
+    /// long as some node is out of sight, and after their own start, when they do not know who is. 24 h.
+    #[serde(with = "bowline_config::duration")]
+    pub keep_for_absent: Duration,
     /// Of a hundred instances of a service in a zone, how many have to renew in time; while there are fewer, none of them
     /// is removed for being late. One may always be late. 85, as in Eureka; 0 removes whoever is late.
     pub protection_threshold: u8,
@@ -84,6 +88,7 @@ impl Default for Config {
             settle: Duration::from_secs(30),
             forget_after: Duration::from_secs(600),
             partition_window: Duration::from_secs(300),
+            keep_for_absent: Duration::from_secs(24 * 3600),
             protection_threshold: 85,
             keep_overrides: Duration::from_secs(3600),
             disk: None,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bowline::app::Server as _;
 use bowline_core::{Context, Endpoint, Instance, InstanceStatus, Tenant};
 use bowline_discovery::{Lookup, Registrar, Registration, SystemLookup};
-use bowline_registry::{Config, Dns, DnsConfig};
+use bowline_registry::{Config, Dns, DnsConfig, Node};
 use common::{Link, Running, SEC, instance, within};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
@@ -205,4 +205,19 @@ async fn what_is_no_query_gets_no_answer_and_harms_nothing() {
     drop(silent);
     tokio::time::timeout(30 * SEC, f.dns.drain(&Context::background())).await.unwrap().unwrap();
     assert!(TcpStream::connect(f.addr).await.is_err(), "it has stopped listening");
+}
+
+#[tokio::test]
+async fn a_node_that_still_learns_what_there_is_says_so_and_not_that_there_is_none() {
+    let node = Node::named(Config::default(), "registry-1", "a").unwrap();
+    let mut dns = Dns::new(node, DnsConfig::at("127.0.0.1:0".parse().unwrap()));
+    dns.bind(&within(30 * SEC)).await.unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let query = query("catalog.default.default.bowline.", RecordType::A).to_vec().unwrap();
+    socket.send_to(&query, dns.addr().unwrap()).await.unwrap();
+    let mut answer = [0; 4096];
+    let length = tokio::time::timeout(30 * SEC, socket.recv(&mut answer)).await.unwrap().unwrap();
+    let answer = Message::from_vec(&answer[..length]).unwrap();
+    assert_eq!((answer.metadata.response_code, answer.answers.len()), (ResponseCode::ServFail, 0));
+    dns.abort();
 }

@@ -47,6 +47,7 @@ fn main() -> ExitCode {
             }
         }
     }
+    print!("{}", sums.coverage());
     println!(
         "registry: {} seeds from {}, {broken} broken; {sums}; {:.1?}",
         args.seeds,

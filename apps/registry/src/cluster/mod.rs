@@ -114,13 +114,19 @@ impl Links {
 
     /// A stream to a node is there; an older one to the same node ends.
     fn open(&self, node: u64, near: bool, begins: bool) -> (StreamId, Arc<Notify>, watch::Receiver<()>) {
-        let old: Vec<_> = self.lock().iter().filter(|(_, l)| l.node == node).map(|(id, _)| *id).collect();
-        old.into_iter().for_each(|id| self.close(id));
-        let id = self.shared.with_peers(|peers, store, now| peers.open(node, near, begins, store, now));
         let (open, closed) = watch::channel(());
         let wake = Arc::new(Notify::new());
         wake.notify_one();
-        self.lock().insert(id, Link { node, wake: Arc::clone(&wake), _open: open });
+        // Under one lock: of two that open at the same time, neither would see the other.
+        let mut links = self.lock();
+        let old: Vec<_> = links.iter().filter(|(_, l)| l.node == node).map(|(id, _)| *id).collect();
+        old.iter().for_each(|id| _ = links.remove(id));
+        let id = self.shared.with_peers(|peers, store, now| {
+            old.into_iter().for_each(|id| peers.close(id));
+            peers.open(node, near, begins, store, now)
+        });
+        links.insert(id, Link { node, wake: Arc::clone(&wake), _open: open });
+        drop(links);
         (id, wake, closed)
     }
 

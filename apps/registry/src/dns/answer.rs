@@ -20,13 +20,14 @@ const UDP_MOST: u16 = 1232;
 /// What a client takes over UDP that does not say (RFC 1035).
 const UDP_LEAST: u16 = 512;
 
-/// Answers a query; `None` if it deserves no answer. `look_up` reads the registry.
+/// Answers a query; `None` if it deserves no answer. `look_up` reads the registry; it returns `None` while that does not know
+/// yet what there is.
 pub(super) fn answer(
     query: &[u8],
     over_udp: bool,
     config: &DnsConfig,
     rng: &impl Rng,
-    look_up: impl Fn(&ServiceKey) -> Arc<List>,
+    look_up: impl Fn(&ServiceKey) -> Option<Arc<List>>,
 ) -> Option<Vec<u8>> {
     let message = match Message::from_vec(query) {
         Ok(message) => message,
@@ -71,7 +72,7 @@ fn respond(
     message: &Message,
     config: &DnsConfig,
     rng: &impl Rng,
-    look_up: impl Fn(&ServiceKey) -> Arc<List>,
+    look_up: impl Fn(&ServiceKey) -> Option<Arc<List>>,
 ) -> Message {
     let refuse = |code| refusal(&message.metadata, code);
     if message.metadata.op_code != OpCode::Query {
@@ -100,7 +101,8 @@ fn respond(
             response.add_answers(records.address(query.name(), address));
         }
         Asked::Service { key, tenant, zone } => {
-            let list = look_up(&key);
+            // A resolver asks another node then; "there is none" would be believed.
+            let Some(list) = look_up(&key) else { return refuse(ResponseCode::ServFail) };
             if list.records.is_empty() && list.empty == Emptiness::EMPTINESS_UNKNOWN {
                 response.metadata.response_code = ResponseCode::NXDomain;
             }

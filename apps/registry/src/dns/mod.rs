@@ -12,7 +12,8 @@
 //!
 //! Only instances that are up and have a weight are told, at most [`DnsConfig::answers`] of them, drawn at random. Hosts that
 //! are names appear in SRV records only. Letter case does not count, so names with capitals cannot be found. A service that was
-//! never heard of is NXDOMAIN; one without usable instances has no records. What does not fit into a UDP answer is truncated,
+//! never heard of is NXDOMAIN; one without usable instances has no records. A node that does not know yet what there is answers
+//! SERVFAIL. What does not fit into a UDP answer is truncated,
 //! and asked again over TCP.
 
 mod answer;

@@ -39,7 +39,8 @@ struct Shared {
 
 impl Shared {
     fn answer(&self, query: &[u8], over_udp: bool) -> Option<Vec<u8>> {
-        answer(query, over_udp, &self.config, &SystemRng, |key| self.node.list(key))
+        let serves = self.node.shared().check_serving().is_ok();
+        answer(query, over_udp, &self.config, &SystemRng, |key| serves.then(|| self.node.list(key)))
     }
 }
 

@@ -5,6 +5,8 @@
 //! Nothing is said twice on purpose; what does not arrive is found by comparing.
 
 mod session;
+#[cfg(test)]
+mod tests;
 mod topology;
 mod wire;
 

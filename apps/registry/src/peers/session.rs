@@ -17,7 +17,7 @@ use super::api::Fact as FactWire;
 use super::api::sync_message::Message;
 use super::api::{Ack, Buckets, Digest, Facts, Have, ServiceDigest, Services, SyncMessage, UpToDate, Want};
 use super::wire::{self, malformed};
-use crate::store::{BUCKETS, FactKey, Heard, ServiceKey, Store};
+use crate::store::{BUCKETS, FactKey, Heard, Kind, ServiceKey, Store};
 
 /// How long after a comparison the next one begins.
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
@@ -25,8 +25,16 @@ const COMPARE_EVERY: Duration = Duration::from_secs(1);
 const IN_FLIGHT: u64 = 4;
 /// The most facts of one message.
 const FACTS: usize = 512;
-/// The most bytes of facts of one message, about.
-const FACT_BYTES: usize = 512 * 1024;
+/// The bytes of facts of one message, about: the least, those of the first, and the most. In between it is as much as the peer
+/// takes in [`QUICK`] to [`SLOW`], so that a message never takes so long that the stream counts as silent: 32 KiB of a single
+/// instance do at 8 KiB/s.
+const FACT_BYTES: (usize, usize, usize) = (4 * 1024, 16 * 1024, 512 * 1024);
+/// A message that was taken in so soon may be followed by one twice as large.
+const QUICK: Duration = Duration::from_millis(250);
+/// And one that took so long, by one half as large.
+const SLOW: Duration = Duration::from_secs(1);
+/// What an id takes in a comparison, about: the usual ones are shorter.
+const ID_BYTES: usize = 64;
 /// The most ids that one message compares.
 const COMPARED: usize = 2_000;
 /// The most marks. With more, all are dropped: the next comparison finds what they stood for.
@@ -67,6 +75,10 @@ pub(super) struct Session {
     /// The last number of facts that were sent, and that were taken in.
     sent: u64,
     acknowledged: u64,
+    /// When those that are on their way were sent.
+    sent_at: VecDeque<(u64, Instant)>,
+    /// The bytes of facts of the next message.
+    room: usize,
     /// What to say before anything else.
     replies: VecDeque<Message>,
     /// The services to compare, with the first id.
@@ -88,6 +100,8 @@ impl Session {
             served: 0,
             sent: 0,
             acknowledged: 0,
+            sent_at: VecDeque::new(),
+            room: FACT_BYTES.1,
             replies: VecDeque::new(),
             compare: VecDeque::new(),
             round: Round::Next(now),
@@ -180,11 +194,15 @@ impl Session {
     }
 
     fn have(&mut self, key: &ServiceKey, from: String, store: &Store) -> Message {
-        let versions = store.versions(key);
+        let mut versions: Vec<_> =
+            store.versions(key).into_iter().map(|(id, kind, v)| (id, kind, v, false)).collect();
+        // Whoever has these is not to tell them again and again.
+        versions.extend(store.lapsed(key).map(|(id, version)| (id, Kind::Instance, version, true)));
+        versions.sort();
         let first = versions.partition_point(|(id, ..)| **id < *from);
         let rest = versions.get(first..).unwrap_or_default();
         // What is known of one id is never divided.
-        let mut end = rest.len().min(COMPARED);
+        let mut end = rest.len().min(self.compared());
         while end < rest.len() && rest.get(end).map(|r| &r.0) == rest.get(end - 1).map(|r| &r.0) {
             end += 1;
         }
@@ -192,7 +210,10 @@ impl Session {
         if !until.is_empty() {
             self.compare.push_front((key.clone(), until.clone()));
         }
-        let known = rest.iter().take(end).map(|(id, kind, version)| wire::known(id, *kind, Some(*version)));
+        let known = rest.iter().take(end).map(|(id, kind, version, lapsed)| match lapsed {
+            true => wire::lapsed(id, *version),
+            false => wire::known(id, *kind, Some(*version)),
+        });
         let known = known.collect();
         Message::Have(Box::new(Have {
             service: wire::name(key).into(),
@@ -208,7 +229,7 @@ impl Session {
             return None;
         }
         let (mut facts, mut bytes) = (Vec::new(), 0);
-        while facts.len() < FACTS && bytes < FACT_BYTES {
+        while facts.len() < FACTS && bytes < self.room {
             if let Some((fact, size)) = self.left.pop_front() {
                 facts.push(fact);
                 bytes += size;
@@ -223,6 +244,7 @@ impl Session {
             return None;
         }
         self.sent += 1;
+        self.sent_at.push_back((self.sent, now));
         Some(Message::Facts(Box::new(Facts { number: self.sent, facts, ..Default::default() })))
     }
 
@@ -240,6 +262,7 @@ impl Session {
             Some(Message::Facts(facts)) => return self.take_in(*facts, store, now),
             Some(Message::Ack(ack)) if ack.number <= self.sent => {
                 self.acknowledged = self.acknowledged.max(ack.number);
+                self.make_room(now);
             }
             Some(Message::Digest(digest)) => {
                 if digest.root == store.root() {
@@ -257,7 +280,12 @@ impl Session {
                 let key = wire::key(want.service.as_option())?;
                 for known in &want.known {
                     let (id, kind) = (known.id.as_str().into(), wire::kind(known)?);
-                    self.mark(&FactKey { key: key.clone(), id, kind });
+                    let of = FactKey { key: key.clone(), id, kind };
+                    // It lapsed there; here its owner is heard of.
+                    let in_vain = known.lapsed && store.version(&of).is_some_and(|own| !store.is_lost(own));
+                    if !in_vain {
+                        self.mark(&of);
+                    }
                 }
             }
             Some(Message::Compared(_)) => {
@@ -276,6 +304,26 @@ impl Session {
             }
         }
         Ok(Vec::new())
+    }
+
+    /// Messages are as large as the peer takes them in time.
+    fn make_room(&mut self, now: Instant) {
+        while let Some((number, sent)) = self.sent_at.front().copied()
+            && number <= self.acknowledged
+        {
+            self.sent_at.pop_front();
+            let took = now.saturating_duration_since(sent);
+            if took <= QUICK {
+                self.room = (self.room * 2).min(FACT_BYTES.2);
+            } else if took >= SLOW {
+                self.room = (self.room / 2).max(FACT_BYTES.0);
+            }
+        }
+    }
+
+    /// How many ids one message compares.
+    fn compared(&self) -> usize {
+        (self.room / ID_BYTES).clamp(FACT_BYTES.0 / ID_BYTES, COMPARED)
     }
 
     /// What is marked now is to be said first.
@@ -321,7 +369,7 @@ impl Session {
             if theirs == own {
                 continue;
             }
-            if reply.services.len() >= COMPARED {
+            if reply.services.len() >= self.compared() {
                 let full = std::mem::take(&mut reply);
                 self.replies.push_back(Message::Services(Box::new(full)));
             }
@@ -350,10 +398,8 @@ impl Session {
         for n in &theirs.buckets {
             let n = u8::try_from(*n).map_err(|_| malformed("a part that there is not"))?;
             for (key, _) in store.digests(n).filter(|(key, _)| !told.contains(key)) {
-                // They have nothing of it.
-                for (id, kind, _) in store.versions(key) {
-                    self.mark(&FactKey { key: key.clone(), id, kind });
-                }
+                // They have nothing of it; or it lapsed there.
+                self.compare.push_back((key.clone(), String::new()));
             }
         }
         if theirs.last {
@@ -372,7 +418,15 @@ impl Session {
             let of = FactKey { key: key.clone(), id: known.id.as_str().into(), kind };
             match store.version(&of) {
                 Some(own) if own > theirs => self.mark(&of),
-                Some(own) if own == theirs => {}
+                // What lapsed there was another node's: it does not end this, once they hear of its owner.
+                Some(own) if known.lapsed && own.owner != theirs.owner && !store.is_lost(own) => {
+                    self.mark(&of)
+                }
+                // It lapsed there, and here its owner is heard of: they do not agree on who is lost. If both lost it, it goes.
+                Some(own) if known.lapsed && !store.is_lost(own) => {}
+                None if known.lapsed => {}
+                Some(own) if own == theirs && !known.lapsed => {}
+                None if store.has_lapsed(&of, theirs) => wanted.push(wire::lapsed(&of.id, theirs)),
                 _ => wanted.push(wire::known(&of.id, kind, None)),
             }
             told.insert(of);

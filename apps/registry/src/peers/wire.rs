@@ -49,6 +49,11 @@ pub(super) fn known(id: &str, kind: Kind, of: Option<Version>) -> wire::Known {
     wire::Known { id: id.into(), kind: kind.into(), version: of.map(version).into(), ..Default::default() }
 }
 
+/// What lapsed at a version.
+pub(super) fn lapsed(id: &str, of: Version) -> wire::Known {
+    wire::Known { lapsed: true, ..known(id, Kind::Instance, Some(of)) }
+}
+
 pub(super) fn kind(known: &wire::Known) -> Result<Kind> {
     match known.kind.as_known() {
         Some(wire::Kind::KIND_INSTANCE) => Ok(Kind::Instance),

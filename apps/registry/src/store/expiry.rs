@@ -13,6 +13,8 @@ use super::{FactKey, Gone, Kind, Owner, Protected, ServiceKey, Store};
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// Not having looked for so long means to have stood still: a node looks twice a second.
 const STOOD_STILL: Duration = Duration::from_millis(1_500);
+/// What arrives this long after a pause was sent after it: nobody waits longer for an answer.
+const STALE: Duration = Duration::from_secs(5);
 /// Of a hundred instances of a service, how many of lost nodes are taken out in one sweep. As in Eureka.
 const SWEPT_PERCENT: usize = 15;
 
@@ -71,6 +73,10 @@ impl Store {
     pub fn paused(&mut self, time: Duration, now: Instant) {
         self.leases.prolong(time, now);
         self.owners.prolong(time);
+        if time >= self.config.keep_removals() {
+            self.stale = Some((now.checked_sub(time).unwrap_or(now), now + STALE));
+            self.owners.stood_still(now);
+        }
     }
 
     /// Whose instance has a lease of this node, and its zone. `None` if another node has it: the lease means nothing then.
@@ -188,7 +194,10 @@ impl Store {
     /// These nodes, and this one, are heard of now, and no others. What those have who are not is kept as it is until
     /// [`Store::sweep`].
     pub fn set_live(&mut self, live: BTreeSet<Owner>, now: Instant) {
-        self.owners.set_live(live, now);
+        self.owners.set_live(&live, now);
+        let is_somebody_away = self.owners.may_somebody_be_away(self.config.keep_for_absent, now);
+        self.tombs.keep_longer(is_somebody_away);
+        self.overrides.keep_longer(is_somebody_away);
     }
 
     /// How many instances belong to a node that is lost, and were not claimed since.

@@ -16,8 +16,12 @@ pub(super) struct Lease {
     pub(super) id: Arc<str>,
     pub(super) ttl: Duration,
     pub(super) deadline: Instant,
+    /// When it was renewed last, or granted; the deadline is later than the ttl from then if this node stood still.
+    pub(super) renewed: Instant,
     /// Kept though it has run out; it is in the heap no more.
     pub(super) held: bool,
+    /// How long it takes from one renewal to the next, the longer ones of late counting most; zero before the first.
+    rhythm: Duration,
     /// Another node has the instance by now; a renewal claims it back.
     pub(super) contested: bool,
     /// Where it stands in the heap: never later than the deadline.
@@ -30,9 +34,16 @@ impl Lease {
         self.held || self.deadline > now
     }
 
-    /// Whether a renewal is overdue: they come every third of the ttl.
+    /// Whether a renewal is overdue: they should come every third of the ttl, and for who is used to renew less often a quarter
+    /// later than usual.
     pub(super) fn is_late(&self, now: Instant) -> bool {
-        self.deadline.saturating_duration_since(now) < self.ttl / 2
+        let allowed = (self.ttl / 2).max(self.rhythm + self.rhythm / 4);
+        self.deadline <= now || self.since_renewal(now) > allowed
+    }
+
+    /// At most the ttl.
+    fn since_renewal(&self, now: Instant) -> Duration {
+        self.ttl.saturating_sub(self.deadline.saturating_duration_since(now))
     }
 }
 
@@ -67,8 +78,20 @@ impl Leases {
         // 0 stands for "none" on the wire.
         self.next = self.next.wrapping_add(1).max(1);
         let (lease, deadline) = (self.next, now + ttl);
-        self.leases
-            .insert(lease, Lease { key, id, ttl, deadline, held: false, contested: false, queued: deadline });
+        self.leases.insert(
+            lease,
+            Lease {
+                key,
+                id,
+                ttl,
+                deadline,
+                renewed: now,
+                held: false,
+                rhythm: Duration::ZERO,
+                contested: false,
+                queued: deadline,
+            },
+        );
         self.queue(deadline, lease);
         lease
     }
@@ -77,7 +100,11 @@ impl Leases {
     /// being noticed, and whoever asks must not be told that it lives.
     pub(super) fn renew(&mut self, lease: u64, now: Instant) -> Option<&Lease> {
         let entry = self.leases.get_mut(&lease).filter(|l| l.is_live(now))?;
-        entry.deadline = now + entry.ttl;
+        if !entry.held {
+            let taken = entry.since_renewal(now);
+            entry.rhythm = taken.max((entry.rhythm * 3 + taken) / 4);
+        }
+        (entry.deadline, entry.renewed) = (now + entry.ttl, now);
         if std::mem::take(&mut entry.held) {
             entry.queued = entry.deadline;
             let deadline = entry.deadline;
@@ -112,7 +139,7 @@ impl Leases {
     pub(super) fn set_ttl(&mut self, lease: u64, ttl: Duration, now: Instant) {
         if let Some(entry) = self.leases.get_mut(&lease) {
             entry.ttl = ttl;
-            entry.deadline = now + ttl;
+            (entry.deadline, entry.renewed) = (now + ttl, now);
             if std::mem::take(&mut entry.held) || entry.deadline < entry.queued {
                 entry.queued = entry.deadline;
                 let deadline = entry.deadline;

@@ -99,6 +99,8 @@ pub struct Store {
     changes: RecentChanges,
     /// When somebody looked last, once [`Store::expire`] is called regularly.
     looked: Option<Instant>,
+    /// When this node stood still for long last, and until when what it heard may have been said before.
+    stale: Option<(Instant, Instant)>,
 }
 
 impl Store {
@@ -120,7 +122,7 @@ impl Store {
             // Far from those of any other node.
             leases: Leases::new(hash::of(&[&own.node.to_le_bytes(), &own.life.to_le_bytes()])),
             owners: Owners::new(own),
-            tombs: Tombs::new(config.keep_removals()),
+            tombs: Tombs::new(config.keep_removals(), config.keep_for_absent),
             overrides: Overrides::new(config.keep_overrides),
             protection: Protection::new(config.protection_threshold),
             digests: Digests::new(),
@@ -130,6 +132,7 @@ impl Store {
             said: Vec::new(),
             changes: RecentChanges::default(),
             looked: None,
+            stale: None,
             config,
         }
     }
@@ -376,9 +379,14 @@ impl Store {
 
     /// When its holder was heard of last, as far as is known here.
     fn heard_from(&self, of: &Registration) -> Instant {
+        // What was heard here may have waited since this node fell asleep. What another node says of it did not.
+        let awake = |heard: Instant| match self.stale {
+            Some((began, until)) if heard < until => heard.min(began),
+            _ => heard,
+        };
+        let said = if of.version.owner == self.own() { awake(of.said) } else { of.said };
         let lease = of.lease.and_then(|lease| self.leases.get(lease));
-        let renewed = lease.and_then(|l| l.deadline.checked_sub(l.ttl));
-        renewed.unwrap_or(of.said).max(of.said)
+        lease.map_or(said, |l| awake(l.renewed).max(said))
     }
 
     fn own_again(&mut self, of: &FactKey, said: Instant, now: Instant) {
@@ -413,12 +421,17 @@ impl Store {
     /// Remembers that something is gone, and takes it out if it is what went.
     fn bury(&mut self, of: &FactKey, version: Version, gone: Gone, now: Instant) {
         let (reason, known) = (gone.reason, self.get(&of.key, &of.id));
-        let ends = known.is_some_and(|r| gone.ends(version, &r.holder, r.version));
+        let ends = known.is_some_and(|r| self.ends(&gone, version, r));
         let seen = known.is_some();
         self.tombs.add(of, (version, gone, now), seen, now);
         if ends {
             self.remove(of, reason, now);
         }
+    }
+
+    /// Whether what is gone at a version is this.
+    fn ends(&self, gone: &Gone, at: Version, known: &Registration) -> bool {
+        gone.ends(at, &known.holder, known.version, self.owners.is_live(known.version.owner))
     }
 
     fn remove(&mut self, of: &FactKey, reason: RemovalReason, now: Instant) {

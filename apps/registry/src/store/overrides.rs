@@ -118,7 +118,7 @@ pub(super) struct Kept {
     pub(super) version: Version,
     /// It was taken back because its instance had been gone for long, and not by an operator.
     pub(super) forgotten: bool,
-    /// Since when the instance is not there, or the override is taken back.
+    /// Since when the instance is not there.
     gone: Option<Instant>,
 }
 
@@ -132,11 +132,13 @@ pub(super) struct Overrides {
     /// In the order in which instances went; those that are back, or went again, are skipped.
     gone: VecDeque<(Instant, Name)>,
     keep: Duration,
+    /// Whether some node is out of sight, who has not heard what was taken back.
+    longer: bool,
 }
 
 impl Overrides {
     pub(super) fn new(keep: Duration) -> Self {
-        Self { kept: BTreeMap::new(), count: 0, gone: VecDeque::new(), keep }
+        Self { kept: BTreeMap::new(), count: 0, gone: VecDeque::new(), keep, longer: false }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -172,11 +174,8 @@ impl Overrides {
             return None;
         }
         let kept = self.kept.get_mut(&(key.clone(), Arc::clone(id)))?;
-        if kept.overridden.is_empty() {
-            return None;
-        }
         kept.gone = None;
-        Some(Arc::clone(&kept.overridden))
+        Some(Arc::clone(&kept.overridden)).filter(|o| !o.is_empty())
     }
 
     /// Its instance is gone.
@@ -185,7 +184,7 @@ impl Overrides {
             return;
         }
         let name = (key.clone(), Arc::clone(id));
-        let Some(kept) = self.kept.get_mut(&name).filter(|k| !k.overridden.is_empty()) else { return };
+        let Some(kept) = self.kept.get_mut(&name) else { return };
         kept.gone = Some(now);
         self.leave(name, now);
     }
@@ -242,8 +241,10 @@ impl Overrides {
         let name = (key.clone(), Arc::clone(id));
         let says = |kept: Option<&Kept>| kept.is_some_and(|k| !k.overridden.is_empty());
         let before = self.kept.remove(&name);
-        let since = before.as_ref().filter(|b| !b.overridden.is_empty()).and_then(|b| b.gone);
-        let gone = if overridden.is_empty() { Some(now) } else { since.or(Some(now)).filter(|_| !here) };
+        // That it was taken back is known as long as somebody may still have it: while the instance is there, and a while.
+        let since = before.as_ref().filter(|b| b.overridden.is_empty() == overridden.is_empty());
+        let since = since.and_then(|b| b.gone);
+        let gone = since.or(Some(now)).filter(|_| !here);
         let after = Kept { overridden, version, forgotten, gone };
         self.count += usize::from(says(Some(&after)));
         self.count -= usize::from(says(before.as_ref()));
@@ -254,20 +255,33 @@ impl Overrides {
         before
     }
 
+    /// Whether to remember what was taken back, for who has not heard of it.
+    pub(super) fn keep_longer(&mut self, longer: bool) {
+        self.longer = longer;
+    }
+
     /// Forgets that there were some, long ago. Returns those whose instances have been gone for long: they are to be taken
     /// back.
     pub(super) fn forget(&mut self, now: Instant) -> Vec<Name> {
-        let mut old = Vec::new();
+        let (mut old, mut again) = (Vec::new(), Vec::new());
         while let Some((gone, _)) = self.gone.front()
             && *gone + self.keep <= now
             && let Some((gone, name)) = self.gone.pop_front()
         {
             let Some(kept) = self.kept.get(&name).filter(|kept| kept.gone == Some(gone)) else { continue };
-            if kept.overridden.is_empty() {
+            if kept.overridden.is_empty() && self.longer {
+                again.push(name);
+            } else if kept.overridden.is_empty() {
                 self.kept.remove(&name);
             } else {
                 old.push(name);
             }
+        }
+        for name in again {
+            if let Some(kept) = self.kept.get_mut(&name) {
+                kept.gone = Some(now);
+            }
+            self.leave(name, now);
         }
         old
     }

@@ -42,12 +42,13 @@ impl Store {
     fn hear_here(&mut self, of: FactKey, version: Version, announced: Announced, now: Instant) -> Heard {
         let Announced { record: registered, holder, sequence, ttl, age, said } = announced;
         let ttl = ttl.clamp(self.config.min_ttl, self.config.max_ttl);
-        if let Some(gone) = self.tombs.end(&of.key, &of.id, &holder, version) {
-            if !gone.lapsed || !self.owners.is_live(version.owner) {
+        let is_heard_of = self.owners.is_live(version.owner);
+        if let Some(gone) = self.tombs.end(&of.key, &of.id, &holder, (version, is_heard_of)) {
+            if !gone.lapsed || !is_heard_of {
                 return Heard::Old;
             }
             // The node that was lost is back, and its instances with it.
-            self.tombs.open(&of.key, &of.id);
+            self.tombs.open(&of.key, &of.id, version.owner);
         }
         let (own, known) = (self.own(), self.get(&of.key, &of.id));
         if let Some(known) = known
@@ -66,7 +67,9 @@ impl Store {
         if let Some(known) = known
             && let Some(kept) = known.lease
         {
-            let lives = self.leases.get(kept).is_some_and(|l| l.deadline > now);
+            let lease_here = self.leases.get(kept);
+            let lives = lease_here.is_some_and(|l| l.deadline > now);
+            let is_held = lease_here.is_some_and(|l| l.held);
             let is_own = known.version.owner == own;
             // Of one process the later word counts, whichever node has heard it; of two, the one that came later.
             let is_later = match known.holder == holder {
@@ -77,11 +80,13 @@ impl Store {
                 true => sequence < known.sequence,
                 false => is_own && known.since > since,
             };
-            if lives && is_later {
+            let is_older = known.holder == holder && sequence < known.sequence;
+            if (lives && is_later) || (is_held && is_older) {
                 self.insist(&of, now);
                 return Heard::Known;
             }
-            if known.holder != holder {
+            // Whoever has what was said earlier has to say again what is so, and not to renew that.
+            if known.holder != holder || is_older {
                 self.leases.end(kept);
             } else {
                 // The next renewal tells.
@@ -113,18 +118,24 @@ impl Store {
         (gone, age): (Gone, Duration),
         now: Instant,
     ) -> Heard {
-        // Of what is this node's own it knows better, below.
-        if gone.lapsed && version.owner != self.own() && self.owners.is_live(version.owner) {
+        // It counts as long as its owner is lost. The owner itself says again what it has, and nobody else's goes for it.
+        if gone.lapsed && self.owners.is_live(version.owner) {
+            let known = self.get(&of.key, &of.id);
+            let own = known.filter(|k| k.version.owner == self.own() && k.version.owner == version.owner);
+            let own = own.filter(|k| k.version <= version);
+            // One that is held may live, as far as a node can know that had lost this one.
+            if own.and_then(|k| self.leases.get(k.lease?)).is_some_and(|l| l.is_live(now)) {
+                self.insist(&of, now);
+            }
             return Heard::Known;
         }
         let (mut ends, mut seen) = (false, false);
         if let Some(known) = self.get(&of.key, &of.id) {
             seen = true;
-            ends = gone.ends(version, &known.holder, known.version);
+            ends = self.ends(&gone, version, known);
             let expired = gone.reason != RemovalReason::REMOVAL_REASON_CANCELLED;
             let lease = known.lease.and_then(|lease| self.leases.get(lease));
-            let lives = lease.is_some_and(|l| l.deadline > now);
-            if ends && expired && lives {
+            if ends && expired && lease.is_some_and(|l| l.deadline > now) {
                 self.insist(&of, now);
                 return Heard::Known;
             }
@@ -222,6 +233,24 @@ impl Store {
         let mut all: Vec<_> = instances.chain(overrides).collect();
         all.sort();
         all
+    }
+
+    /// Whether the owner of a version is lost.
+    pub fn is_lost(&self, version: Version) -> bool {
+        !self.owners.is_live(version.owner)
+    }
+
+    /// Whether an instance at this version has lapsed here, its owner being lost still.
+    pub fn has_lapsed(&self, of: &FactKey, version: Version) -> bool {
+        let mut lapsed = self.tombs.of(&of.key, &of.id).filter(|(_, gone, _)| gone.lapsed);
+        let is_it = |at: Version| at.owner == version.owner && version <= at;
+        of.kind == Kind::Instance && self.is_lost(version) && lapsed.any(|(at, ..)| is_it(at))
+    }
+
+    /// What has lapsed of a service, at which versions, its owners being lost still.
+    pub fn lapsed(&self, key: &ServiceKey) -> impl Iterator<Item = (Arc<str>, Version)> {
+        let lapsed = self.tombs.lapsed(key).filter(|(_, version)| self.is_lost(*version));
+        lapsed.filter(|(id, _)| self.get(key, id).is_none()).map(|(id, version)| (Arc::clone(id), version))
     }
 
     /// Stands for everything that is there.

@@ -6,6 +6,7 @@ use bowline_core::Rng;
 
 use super::events::Event;
 use super::faults::{self, Fault};
+use super::sums::Reached;
 use super::world::World;
 
 impl World {
@@ -21,12 +22,13 @@ impl World {
         }
         self.events.after(Duration::from_secs(3) + self.rng.jitter(Duration::from_secs(15)), Event::Break);
         let (nodes, now) = (self.hosts.len(), self.now());
-        let (fault, time) = faults::draw(nodes, self.network.places(), &self.rng);
+        let (fault, time) = faults::draw(&self.plan, nodes, self.network.places(), &self.rng);
         self.sums.faults += 1;
+        self.sums.reach(kind(&fault), 1);
         self.tell(|| format!("{fault:?} for {time:?}"));
         self.disturb();
         match fault {
-            Fault::Partition(_) | Fault::OneWay(..) | Fault::Loss(_) => {
+            Fault::Partition(_) | Fault::Apart(_) | Fault::OneWay(..) | Fault::Loss(_) => {
                 self.next_fault += 1;
                 self.faults.insert(self.next_fault, fault);
                 self.apply_faults();
@@ -87,11 +89,24 @@ impl World {
                         }
                     }
                 }
+                Fault::Apart(side) => {
+                    let nodes = self.hosts.len();
+                    for (from, to) in (0..nodes).flat_map(|f| (0..nodes).map(move |t| (f, t))) {
+                        if side.contains(&from) != side.contains(&to) {
+                            self.network.cut(from, to);
+                        }
+                    }
+                }
                 Fault::OneWay(from, to) => self.network.cut(*from, *to),
                 Fault::Loss(share) => self.network.lose(*share),
                 _ => {}
             }
         }
+    }
+
+    /// Whether some nodes do not reach some others.
+    pub(super) fn is_apart(&self) -> bool {
+        self.faults.values().any(|f| matches!(f, Fault::Partition(_) | Fault::Apart(_)))
     }
 
     pub(super) fn mend(&mut self, fault: u64) {
@@ -116,5 +131,18 @@ impl World {
         }
         self.disturb();
         self.tell(|| "all is mended".to_owned());
+    }
+}
+
+fn kind(fault: &Fault) -> Reached {
+    match fault {
+        Fault::Partition(_) => Reached::Partition,
+        Fault::Apart(_) => Reached::Apart,
+        Fault::OneWay(..) => Reached::OneWay,
+        Fault::Loss(_) => Reached::Loss,
+        Fault::Crash(..) => Reached::Crash,
+        Fault::CrashAll => Reached::CrashOfAll,
+        Fault::Pause(_) => Reached::Pause,
+        Fault::Clock(..) => Reached::ClockJump,
     }
 }

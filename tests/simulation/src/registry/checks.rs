@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bowline_registry::store::{Owner, ServiceKey};
+use bowline_registry::store::{Registered, ServiceKey};
 use bowline_registry_bowline::api::bowline::registry::v1::RemovalReason;
 
-use super::client::{Phase, TTL};
+use super::client::{Client, Phase};
 use super::node::{Node, Seen};
 use super::world::{Checked, Host, World};
 
@@ -50,7 +50,7 @@ impl World {
         let now = self.now();
         let Some(client) = self.clients.iter().find(|c| c.holder == *holder) else { return Ok(()) };
         let Some((renewed, at)) = client.renewed else { return Ok(()) };
-        if client.phase != Phase::Running || at + TTL <= now {
+        if client.phase != Phase::Running || at + client.ttl <= now {
             return Ok(());
         }
         // A node that has died since knows nothing of that.
@@ -68,14 +68,22 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn is_up(&self, owner: Owner) -> bool {
-        self.nodes().any(|n| n.own.owner == owner)
-    }
-
     pub(super) fn is_equal(&self) -> bool {
         let mut roots = self.nodes().map(|n| n.store.root());
         let first = roots.next();
         roots.all(|root| Some(root) == first)
+    }
+
+    /// Whose instances each node takes for those of lost nodes, and whether it is to sweep them.
+    pub(super) fn orphans(&self) -> String {
+        let of = |n: &Node| {
+            let all = n.views.keys().flat_map(|key| n.store.registered(key).1);
+            let owners: BTreeSet<_> = all.map(|r| r.owner).collect();
+            let lost: Vec<_> =
+                owners.into_iter().filter(|o| !self.nodes().any(|n| n.own.owner == *o)).collect();
+            (n.own.owner, n.store.orphans(), n.tended.topology.sweeps, lost)
+        };
+        format!("{:?}", self.nodes().map(of).collect::<Vec<_>>())
     }
 
     /// Who has a stream to whom, from whose view.
@@ -107,49 +115,92 @@ impl World {
         told.join("; ")
     }
 
-    /// Everybody who lives is everywhere, as they last said; nobody else is, but who may be protected.
-    pub(super) fn check_end(&self) -> Checked {
-        // Of these nobody is taken out, and the dead may hold what the living want.
-        let protected: BTreeSet<ServiceKey> =
-            self.nodes().flat_map(|n| n.store.protected()).map(|p| p.key).collect();
-        if !self.is_equal() {
-            return Err(format!("not equal long after the last mend: {}", self.differences()));
-        }
-        for (n, node) in self.nodes().enumerate() {
-            for client in self.clients.iter().filter(|c| !protected.contains(&c.key)) {
-                let found = node.store.instance(&client.key, &client.id);
-                let found = found.filter(|f| f.holder == client.holder);
-                let (id, holder) = (&client.id, &client.holder);
-                match (client.phase, found) {
-                    (Phase::Running, None) => {
-                        let other = self.clients.iter().any(|c| {
-                            c.holder != client.holder && c.id == client.id && c.phase == Phase::Running
-                        });
-                        if !other {
-                            return Err(format!("node {n} has not {id} of {holder}, which lives"));
-                        }
-                    }
-                    (Phase::Running, Some(found)) => {
-                        let version = found.record.instance().version.clone();
-                        if version != client.content.to_string() {
-                            let last = client.content;
-                            return Err(format!("node {n} has {id} as {version}, and it said {last} last"));
-                        }
-                    }
-                    // A node that died knowing it alone does not count: its word went with it.
-                    (Phase::Stopped { confirmed: true }, Some(found)) if self.is_up(found.owner) => {
-                        let owner = found.owner;
-                        return Err(format!(
-                            "node {n} has {id} of {holder}, which was cancelled, from {owner:?}"
-                        ));
-                    }
-                    (Phase::Crashed, Some(_)) if node.store.orphans() == 0 => {
-                        return Err(format!("node {n} has {id} of {holder}, which is long dead"));
-                    }
-                    _ => {}
+    /// All nodes have the same, whatever their sums say; and who follows one has what it has.
+    pub(super) fn check_contents(&self) -> Checked {
+        let keys: BTreeSet<_> = self.nodes().flat_map(|n| n.views.keys()).collect();
+        let Some(first) = self.nodes().next() else { return Ok(()) };
+        for key in keys {
+            let all = first.store.registered(key).1;
+            for (n, node) in self.nodes().enumerate() {
+                let others = node.store.registered(key).1;
+                if others.len() != all.len() || others.iter().zip(&all).any(|(a, b)| !is_same(a, b)) {
+                    return Err(format!("node {n} has the same sums, and of {key} {others:?}, not {all:?}"));
+                }
+                let seen = node.views.get(key).map(|v| v.hashes.iter().map(|(id, h)| (id, *h)));
+                let has = others.iter().map(|r| (r.record.id(), r.record.hash()));
+                if !has.eq(seen.into_iter().flatten()) {
+                    return Err(format!("who follows {key} at node {n} has not {others:?}"));
                 }
             }
         }
         Ok(())
     }
+
+    /// Everybody who lives is everywhere, as they last said; nobody else is, but who may be protected. Once the protections
+    /// are ended, nobody.
+    pub(super) fn check_end(&self, ended: bool) -> Checked {
+        let mut protected: BTreeSet<ServiceKey> =
+            self.nodes().flat_map(|n| n.store.protected()).map(|p| p.key).collect();
+        if ended && let Some(key) = protected.pop_first() {
+            return Err(format!("{key} is protected for ever"));
+        }
+        if !self.is_equal() {
+            return Err(format!("not equal long after the last mend: {}", self.differences()));
+        }
+        self.check_contents()?;
+        for (n, node) in self.nodes().enumerate() {
+            for client in &self.clients {
+                let found = node.store.instance(&client.key, &client.id);
+                let found = found.filter(|f| f.holder == client.holder);
+                let is_protected = protected.contains(&client.key);
+                self.check_client(n, client, found, is_protected, node.store.orphans())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_client(
+        &self,
+        n: usize,
+        client: &Client,
+        found: Option<Registered>,
+        is_protected: bool,
+        orphans: usize,
+    ) -> Checked {
+        let (id, holder) = (&client.id, &client.holder);
+        match (client.phase, found) {
+            (Phase::Running, None) => {
+                let rival = |c: &&Client| c.holder != client.holder && c.id == client.id;
+                let mut rivals = self.clients.iter().filter(rival);
+                // One of a name is enough; and the dead may hold what the living want, while they are protected.
+                if !is_protected && !rivals.any(|c| c.phase == Phase::Running) {
+                    return Err(format!("node {n} has not {id} of {holder}, which lives"));
+                }
+            }
+            (Phase::Running, Some(found)) => {
+                let said = client.record();
+                if *found.registered != said {
+                    let (is, said) = (found.registered.instance(), said.instance());
+                    return Err(format!("node {n} has {id} as {is:?}, and it said {said:?} last"));
+                }
+            }
+            // A node that died knowing it alone does not count: its word went with it.
+            (Phase::Stopped { confirmed: Some((by, at)) }, Some(found))
+                if self.hosts[by].node.as_ref().is_some_and(|node| node.booted <= at) =>
+            {
+                let owner = found.owner;
+                return Err(format!("node {n} has {id} of {holder}, which was cancelled, from {owner:?}"));
+            }
+            (Phase::Crashed | Phase::Stopped { .. }, Some(_)) if orphans == 0 && !is_protected => {
+                return Err(format!("node {n} has {id} of {holder}, which is long dead"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn is_same(a: &Registered, b: &Registered) -> bool {
+    let said = |r: &Registered| (Arc::clone(&r.holder), r.sequence, r.ttl, r.owner);
+    a.registered == b.registered && a.record == b.record && said(a) == said(b)
 }

@@ -5,23 +5,21 @@ use std::time::Duration;
 
 use bowline_core::{Instant, Rng, SeededRng};
 use bowline_registry::store::{FactKey, Kind, Record, Registering, ServiceKey};
-use bowline_registry_bowline::api::bowline::registry::v1::Instance;
+use bowline_registry_bowline::api::bowline::registry::v1::{Instance, InstanceStatus};
 
 /// How long a request may take.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a process that stops tries to deregister.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The lease.
-pub(super) const TTL: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Running,
     /// It deregisters; since when.
     Stopping(Instant),
-    /// It has stopped; whether a node confirmed it.
+    /// It has stopped; which node confirmed it, and when.
     Stopped {
-        confirmed: bool,
+        confirmed: Option<(usize, Instant)>,
     },
     /// It is dead.
     Crashed,
@@ -52,6 +50,8 @@ pub(super) struct Client {
     pub(super) id: Arc<str>,
     pub(super) holder: Arc<str>,
     pub(super) zone: usize,
+    /// The lease.
+    pub(super) ttl: Duration,
     pub(super) phase: Phase,
     pub(super) content: u64,
     sequence: u64,
@@ -69,6 +69,8 @@ pub(super) struct Client {
     failures: u32,
     /// Where and when it was renewed last.
     pub(super) renewed: Option<(usize, Instant)>,
+    /// The node that renewed it before that one.
+    pub(super) before: Option<usize>,
 }
 
 impl Client {
@@ -76,8 +78,8 @@ impl Client {
         key: ServiceKey,
         id: Arc<str>,
         holder: String,
-        zone: usize,
-        node: usize,
+        (zone, node): (usize, usize),
+        ttl: Duration,
         now: Instant,
     ) -> Self {
         Self {
@@ -85,6 +87,7 @@ impl Client {
             id,
             holder: holder.into(),
             zone,
+            ttl,
             phase: Phase::Running,
             content: 0,
             sequence: 1,
@@ -98,6 +101,7 @@ impl Client {
             timers: 0,
             failures: 0,
             renewed: None,
+            before: None,
         }
     }
 
@@ -106,10 +110,17 @@ impl Client {
     }
 
     pub(super) fn record(&self) -> Record {
+        let status = match self.content % 5 {
+            4 => InstanceStatus::INSTANCE_STATUS_OUT_OF_SERVICE,
+            _ => InstanceStatus::INSTANCE_STATUS_UP,
+        };
         let instance = Instance {
             id: self.id.to_string(),
             zone: format!("z{}", self.zone),
             version: self.content.to_string(),
+            endpoints: vec![format!("http://10.0.{}.{}:80", self.zone, self.content % 250)],
+            weight: (!self.content.is_multiple_of(3)).then_some((self.content % 100) as u32),
+            status: status.into(),
             metadata: [("holder".to_owned(), self.holder.to_string())].into_iter().collect(),
             ..Default::default()
         };
@@ -122,6 +133,14 @@ impl Client {
         self.sequence += 1;
         self.dirty = true;
         self.next = now;
+    }
+
+    /// It turns to another node.
+    pub(super) fn turn_to(&mut self, node: usize, now: Instant) {
+        self.node = node;
+        if self.asked.is_none() {
+            self.next = now;
+        }
     }
 
     pub(super) fn stop(&mut self, now: Instant) {
@@ -143,7 +162,7 @@ impl Client {
         let request = match self.phase {
             Phase::Stopped { .. } | Phase::Crashed => return None,
             Phase::Stopping(since) if since + PATIENCE <= now => {
-                self.phase = Phase::Stopped { confirmed: false };
+                self.phase = Phase::Stopped { confirmed: None };
                 return None;
             }
             Phase::Stopping(_) => Request::Deregister {
@@ -156,7 +175,7 @@ impl Client {
                 _ => Request::Register(Registering {
                     key: self.key.clone(),
                     record: Arc::new(self.record()),
-                    ttl: Some(TTL),
+                    ttl: Some(self.ttl),
                     holder: Arc::clone(&self.holder),
                     sequence: self.sequence,
                     only_if_free: self.lost,
@@ -202,7 +221,7 @@ impl Client {
         self.asked = None;
         match (response, self.phase) {
             (Response::Unavailable, _) => self.failed(nodes, rng, now),
-            (Response::Deregistered, _) => self.phase = Phase::Stopped { confirmed: true },
+            (Response::Deregistered, _) => self.phase = Phase::Stopped { confirmed: Some((from, asked)) },
             (Response::Granted(lease), _) => {
                 self.lease = Some(lease);
                 (self.dirty, self.lost) = (sequence != self.sequence, false);
@@ -218,7 +237,7 @@ impl Client {
             (Response::Cancelled, Phase::Running) => {
                 return Err(format!("{} did not cancel, and was told it did", self.holder));
             }
-            (Response::Cancelled, _) => self.phase = Phase::Stopped { confirmed: true },
+            (Response::Cancelled, _) => self.phase = Phase::Stopped { confirmed: None },
         }
         Ok(())
     }
@@ -226,8 +245,13 @@ impl Client {
     fn renewed(&mut self, from: usize, asked: Instant, rng: &SeededRng, now: Instant) {
         self.failures = 0;
         // Counted from when it was asked: the node cannot have renewed it before.
+        if let Some((last, _)) = self.renewed
+            && last != from
+        {
+            self.before = Some(last);
+        }
         self.renewed = Some((from, asked));
-        let every = TTL / 3;
+        let every = self.ttl / 3;
         self.next = if self.dirty || !matches!(self.phase, Phase::Running) {
             now
         } else {

@@ -5,9 +5,11 @@ use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
 use bowline_core::Instant;
+use bowline_registry::store::FactKey;
 
 use super::client::{Request, Response};
 use super::node::Beat;
+use super::operators::Wish;
 
 #[derive(Debug)]
 pub(super) enum Event {
@@ -27,8 +29,12 @@ pub(super) enum Event {
     Request { node: usize, client: usize, number: u64, request: Request },
     /// The answer reaches the client.
     Response { node: usize, client: usize, number: u64, response: Response },
-    /// Clients start, change, stop.
+    /// Clients start, change, stop, move.
     Work,
+    /// Operators look at something.
+    Operators,
+    /// What one of them wants reaches a node.
+    Wish { node: usize, of: FactKey, wish: Wish },
     /// Something breaks.
     Break,
     /// What broke is mended.

@@ -4,30 +4,32 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bowline_core::{Instant, Rng, SeededRng};
-use bowline_registry::Config;
 use bowline_registry::peers::api::SyncMessage;
 use bowline_registry::peers::node_number;
 use bowline_registry::store::{Owner, ServiceKey};
 use bowline_registry_bowline::api::bowline::registry::v1::registry_error;
 
-use super::Sums;
-use super::checks::CALM;
 use super::client::{Client, Phase, Request, Response};
 use super::events::{Event, Events};
 use super::faults::Fault;
 use super::network::Network;
 use super::node::Node;
+use super::operators::Operators;
+use super::plan::Plan;
+use super::sums::{Reached, Sums};
 
 const TICK: Duration = Duration::from_millis(250);
-/// How long things break.
-const FAULTS: Duration = Duration::from_secs(150);
 /// How soon after the last mend all nodes have to be equal.
 const EQUAL_WITHIN: Duration = Duration::from_secs(5);
-/// Everything that went is out by then: a lease, and a sweep.
+/// Who is to come has come by then.
 const SETTLED: Duration = Duration::from_secs(60);
+/// How often it is looked what nodes know of overrides.
+const LOOK_AT_OVERRIDES: Duration = Duration::from_secs(1);
+/// How often operators end all protections before those are taken for endless.
+const ENDINGS: usize = 5;
 const SERVICES: usize = 10;
 const CLIENTS: usize = 200;
-const ZONES: usize = 2;
+pub(super) const ZONES: usize = 2;
 
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -55,7 +57,9 @@ pub(super) struct Host {
 
 pub(super) struct World {
     pub(super) rng: SeededRng,
-    pub(super) config: Config,
+    pub(super) plan: Plan,
+    pub(super) operators: Operators,
+    looked_at_overrides: Instant,
     pub(super) start: Instant,
     pub(super) events: Events,
     pub(super) network: Network,
@@ -77,6 +81,7 @@ impl World {
     pub(super) fn new(seed: u64, verbose: bool) -> Self {
         let rng = SeededRng::new(seed);
         let start = Instant::now() + Duration::from_secs(1_000_000);
+        let plan = Plan::draw(&rng);
         let nodes = 3 + rng.below(3);
         let hosts = (0..nodes).map(|n| Host {
             name: format!("node-{n}"),
@@ -89,7 +94,9 @@ impl World {
         });
         let mut world = Self {
             hosts: hosts.collect(),
-            config: Config::default(),
+            plan,
+            operators: Operators::default(),
+            looked_at_overrides: start,
             start,
             events: Events::new(start),
             network: Network::new(nodes + ZONES),
@@ -112,6 +119,8 @@ impl World {
         }
         world.events.after(Duration::from_secs(20), Event::Work);
         world.events.after(Duration::from_secs(40), Event::Break);
+        world.events.after(Duration::from_secs(30), Event::Operators);
+        world.tell(|| format!("{:?}", world.plan));
         world
     }
 
@@ -132,7 +141,7 @@ impl World {
     }
 
     pub(super) fn run(mut self) -> Result<Sums, String> {
-        let end = self.start + Duration::from_secs(40) + FAULTS;
+        let end = self.start + Duration::from_secs(40) + self.plan.breaks_for;
         self.run_until(end)?;
         self.heal();
         let healed = self.now();
@@ -147,14 +156,69 @@ impl World {
             self.run_until(self.now() + Duration::from_millis(20))?;
         }
         self.sums.slowest_equal = self.now() - healed;
-        self.run_until(healed + SETTLED)?;
-        // Something may be on its way at that very moment.
-        while !self.is_equal() && self.now() < healed + SETTLED + EQUAL_WITHIN {
-            self.run_until(self.now() + Duration::from_millis(20))?;
-        }
-        self.check_end()?;
+        self.check_contents()?;
+        self.settle()?;
+        self.check_end(false)?;
+        self.end_protections()?;
+        self.check_end(true)?;
+        self.check_served()?;
         self.sums.events = self.events.count();
         Ok(self.sums)
+    }
+
+    /// Everything that went is out by then: a lease, a sweep, and where the window is short what lost nodes left behind.
+    fn settle(&mut self) -> Checked {
+        self.run_until(self.now() + (self.plan.longest_ttl() * 2).max(SETTLED))?;
+        if self.plan.sees_orphans_go {
+            self.run_until(self.now() + self.plan.config.partition_window)?;
+            // A sweep takes at least one of each service, and there are as many as clients.
+            let most = self.plan.sweep_every * 40;
+            let until = self.now() + most;
+            while self.nodes().any(|n| n.store.orphans() > 0) {
+                if self.now() >= until {
+                    return Err(format!(
+                        "lost nodes' instances are still there {most:?} after the window: {}",
+                        self.orphans()
+                    ));
+                }
+                self.run_until(self.now() + self.plan.sweep_every)?;
+            }
+        }
+        // Something may be on its way at that very moment.
+        let until = self.now() + EQUAL_WITHIN;
+        while !self.is_equal() && self.now() < until {
+            self.run_until(self.now() + Duration::from_millis(20))?;
+        }
+        Ok(())
+    }
+
+    /// Operators end what is protected, and whoever is overdue goes then.
+    fn end_protections(&mut self) -> Checked {
+        for _ in 0..ENDINGS {
+            let mut ended = 0;
+            for n in 0..self.hosts.len() {
+                let now = self.now();
+                let Some(node) = &mut self.hosts[n].node else { continue };
+                for protected in node.store.protected() {
+                    node.store.end_protection(&protected.key, &protected.zone, now);
+                    node.protected.remove(&(protected.key, protected.zone));
+                    ended += 1;
+                }
+                self.look(n)?;
+                self.pump(n);
+            }
+            self.sums.reach(Reached::ProtectionEndedByHand, ended);
+            if ended == 0 {
+                return Ok(());
+            }
+            // Who was refused because a dead one was held comes back within 10 s.
+            self.run_until(self.now() + self.plan.longest_ttl() + Duration::from_secs(12))?;
+            self.settle()?;
+        }
+        Err(format!(
+            "protected again and again: {:?}",
+            self.nodes().map(|n| n.store.protected()).collect::<Vec<_>>()
+        ))
     }
 
     pub(super) fn run_until(&mut self, end: Instant) -> Checked {
@@ -174,7 +238,7 @@ impl World {
         // A node that stands still finds it all when it goes on.
         let paused = match &event {
             Event::Tick(n, _) | Event::Beats(n, _) | Event::Reset(_, n) => Some(*n),
-            Event::Request { node, .. } => Some(*node),
+            Event::Request { node, .. } | Event::Wish { node, .. } => Some(*node),
             Event::Arrive(stream, way) => self.streams.get(stream).map(|s| s.ends[1 - way]),
             _ => None,
         };
@@ -189,7 +253,8 @@ impl World {
             Event::Beats(n, beats) => {
                 let now = self.now();
                 if let Some(node) = &mut self.hosts[n].node {
-                    node.hear(beats, now);
+                    let back = node.hear(beats, self.plan.remembered(), now);
+                    self.sums.reach(Reached::BackAfterLong, back);
                 }
                 Ok(())
             }
@@ -208,11 +273,16 @@ impl World {
             Event::Request { node, client, number, request } => self.request(node, client, number, request),
             Event::Response { node, client, number, response } => {
                 let (now, nodes) = (self.now(), self.hosts.len());
-                self.clients[client].answered(number, node, response, nodes, &self.rng, now)?;
+                self.answered(client, number, node, response, nodes, now)?;
                 self.wake(client);
                 Ok(())
             }
             Event::Work => self.work(),
+            Event::Operators => {
+                self.operate();
+                Ok(())
+            }
+            Event::Wish { node, of, wish } => self.wished(node, of, wish),
             Event::Break => {
                 self.break_something();
                 Ok(())
@@ -241,7 +311,7 @@ impl World {
         let life = ((wall as u64) << 12) | (self.rng.next_u64() & 0xfff);
         let owner = Owner { node: node_number(&self.hosts[n].name), life };
         let zone = format!("z{}", self.hosts[n].zone);
-        self.hosts[n].node = Some(Node::boot(&self.config, owner, &zone, now));
+        self.hosts[n].node = Some(Node::boot(&self.plan, owner, &zone, now));
         self.events.after(self.rng.jitter(TICK), Event::Tick(n, life));
         self.disturb();
         self.sums.boots += 1;
@@ -253,7 +323,8 @@ impl World {
         let node = self.hosts[n].node.as_mut().filter(|node| node.own.owner.life == life);
         let Some(node) = node else { return Ok(()) };
         self.events.after(TICK, Event::Tick(n, life));
-        let beats = node.tick(TICK, &self.rng, now);
+        let beats = node.tick((&self.plan, TICK), &self.rng, &mut self.sums, now);
+        let beats = beats.map_err(|e| format!("node {n}: {e}"))?;
         for other in (0..self.hosts.len()).filter(|other| *other != n) {
             if let Some(delay) = self.network.send(n, other, &self.rng) {
                 self.events.after(delay, Event::Beats(other, beats.clone()));
@@ -262,6 +333,10 @@ impl World {
         self.tend(n);
         self.look(n)?;
         self.pump(n);
+        if self.looked_at_overrides + LOOK_AT_OVERRIDES <= now {
+            self.looked_at_overrides = now;
+            (0..self.hosts.len()).try_for_each(|n| self.check_overrides(n))?;
+        }
         Ok(())
     }
 
@@ -287,10 +362,20 @@ impl World {
 
     fn request(&mut self, n: usize, client: usize, number: u64, request: Request) -> Checked {
         let now = self.now();
-        let calm = self.hosts[n].disturbed + CALM < now;
+        let late = self.plan.sync_within + Duration::from_secs(1);
+        let was_awake = self.hosts[n].paused + Duration::from_secs(1) < now;
+        let (is_apart, cancels) = (self.is_apart(), matches!(request, Request::Deregister { .. }));
         let response = match &mut self.hosts[n].node {
-            Some(node) if node.ready => answer(node, request, now)?,
-            Some(node) if calm && node.booted + Duration::from_secs(6) < now => {
+            Some(node) if node.ready => {
+                let is_alone = node.tended.topology.live.is_empty();
+                let response = answer(node, request, now)?;
+                let serves = matches!(response, Response::Granted(_) | Response::Renewed);
+                self.sums.reach(Reached::ServedAlone, usize::from(is_alone && serves));
+                self.sums.reach(Reached::CancelledApart, usize::from(is_apart && cancels));
+                self.sums.reach(Reached::Refused, usize::from(response == Response::Taken));
+                response
+            }
+            Some(node) if was_awake && node.booted + late < now => {
                 return Err(format!("node {n} is not ready {:?} after its start", now - node.booted));
             }
             // Its machine is there: the connection is refused.
@@ -314,13 +399,35 @@ impl World {
         Ok(())
     }
 
+    fn answered(
+        &mut self,
+        client: usize,
+        number: u64,
+        from: usize,
+        response: Response,
+        nodes: usize,
+        now: Instant,
+    ) -> Checked {
+        let is_apart = self.is_apart();
+        let client = &mut self.clients[client];
+        let last = client.renewed.map(|(node, _)| node);
+        let before = client.before;
+        client.answered(number, from, response, nodes, &self.rng, now)?;
+        let node = client.renewed.map(|(node, _)| node);
+        if last.is_some() && node != last {
+            self.sums.reach(Reached::Moved, 1);
+            self.sums.reach(Reached::MovedBackApart, usize::from(is_apart && node == before));
+        }
+        Ok(())
+    }
+
     fn start_client(&mut self, id: String, service: usize, within: Duration) {
         self.processes += 1;
         let key = ServiceKey::new("", "", &format!("s{service}")).unwrap_or_else(|_| unreachable!());
         let (zone, node) = (self.rng.below(ZONES), self.rng.below(self.hosts.len()));
         let at = self.now() + self.rng.jitter(within);
-        let holder = format!("p{}", self.processes);
-        self.clients.push(Client::start(key, id.into(), holder, zone, node, at));
+        let (holder, ttl) = (format!("p{}", self.processes), self.plan.ttl(&self.rng));
+        self.clients.push(Client::start(key, id.into(), holder, (zone, node), ttl, at));
         self.rouse(self.clients.len() - 1);
     }
 
@@ -334,7 +441,8 @@ impl World {
             .filter(|c| self.clients[*c].phase == Phase::Running && self.clients[*c].renewed.is_some())
             .collect();
         let Some(chosen) = running.get(self.rng.below(running.len())).copied() else { return Ok(()) };
-        let what = self.rng.below(10);
+        let moves = if self.is_apart() { 8 } else { 1 };
+        let (what, to) = (self.rng.below(10 + moves), self.rng.below(self.hosts.len()));
         let client = &mut self.clients[chosen];
         let service = client.key.service().trim_start_matches('s').parse().unwrap_or(0);
         let id = client.id.to_string();
@@ -348,6 +456,10 @@ impl World {
                 client.stop(now);
                 self.rouse(chosen);
                 self.start_client(next, service, Duration::from_secs(10));
+            }
+            10.. => {
+                client.turn_to(to, now);
+                self.rouse(chosen);
             }
             _ => {
                 client.phase = Phase::Crashed;

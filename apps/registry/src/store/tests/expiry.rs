@@ -104,3 +104,31 @@ fn standing_still_is_noticed_by_nobody_having_looked() {
     assert!(f.store.awake(f.now).is_some_and(|gap| gap > 59 * SEC));
     assert_eq!((f.pass(8 * SEC), f.pass(3 * SEC)), (0, 1));
 }
+
+#[test]
+fn who_is_used_to_renew_late_is_on_time() {
+    let mut f = Fixture::new();
+    let leases = group(&mut f, 6);
+    // Every 6 s of 10 s, one after the other; and the last one dies.
+    let mut expired = 0;
+    for second in 0..60 {
+        expired += f.pass(SEC);
+        let alive = if second < 30 { &leases[..] } else { &leases[..5] };
+        for (n, lease) in alive.iter().enumerate().filter(|(n, _)| second % 6 == *n) {
+            assert!(f.store.renew(*lease, f.now).is_some(), "{n} after {second} s");
+        }
+    }
+    assert_eq!((expired, f.store.protected()), (1, vec![]));
+}
+
+#[test]
+fn who_is_used_to_renew_late_is_late_all_the_same_when_all_fall_silent() {
+    let mut f = Fixture::new();
+    let leases = group(&mut f, 6);
+    for _ in 0..4 {
+        f.pass(6 * SEC);
+        leases.iter().for_each(|lease| _ = f.store.renew(*lease, f.now));
+    }
+    assert_eq!(f.pass(20 * SEC), 0);
+    assert_eq!(f.store.protected().len(), 1);
+}

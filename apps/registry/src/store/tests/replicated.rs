@@ -203,6 +203,46 @@ fn who_takes_out_what_there_is_not_makes_nothing_else_be_forgotten() {
     assert!(nodes.stores[0].removals().count() < 11_000);
 }
 
+#[test]
+fn an_expiry_does_not_end_what_another_node_has_that_is_heard_of() {
+    let mut nodes = Nodes::new(3);
+    // Neither of two nodes has heard of the other's process, and the first one's clock is ahead.
+    for n in 0..5 {
+        nodes.register(0, asked("s", &format!("i{n}"), "1")).unwrap();
+    }
+    nodes.register(0, by("old")).unwrap();
+    let lease = nodes.register(1, by("new")).unwrap().lease;
+    nodes.tell(1, 2, &of("a"));
+    for _ in 0..8 {
+        nodes.now += 5 * SEC;
+        assert!(nodes.stores[1].renew(lease, nodes.now).is_some());
+    }
+    assert_eq!(nodes.stores[0].expire(nodes.now, 99), 6);
+    nodes.tell(0, 2, &of("a"));
+    assert_eq!(nodes.holder(2, "a").as_deref(), Some("new"));
+    nodes.settle(&[of("a")]);
+    assert!((0..3).all(|n| nodes.holder(n, "a").as_deref() == Some("new")));
+}
+
+#[test]
+fn who_started_remembers_what_went_for_those_who_may_be_away_since_before() {
+    let config = Config::default();
+    let mut nodes = Nodes::new(2);
+    nodes.register(0, by("h")).unwrap();
+    nodes.tell(0, 1, &of("a"));
+    assert!(nodes.stores[0].deregister(&key("s"), "a", "h", nodes.now));
+    nodes.now += config.keep_removals();
+    nodes.stores[0].expire(nodes.now, 99);
+    nodes.tell(1, 0, &of("a"));
+    assert_eq!(nodes.holder(0, "a"), None);
+    // A day later it has seen everybody all the time.
+    nodes.now += config.keep_for_absent;
+    let (live, now) = (nodes.stores.iter().map(Store::own).collect(), nodes.now);
+    nodes.stores[0].set_live(live, now);
+    nodes.stores[0].expire(now, 99);
+    assert_eq!(nodes.stores[0].removals().count(), 0);
+}
+
 proptest! {
     /// Whatever is said to whom, and in whatever order the nodes hear of it: in the end they are equal.
     #[test]
