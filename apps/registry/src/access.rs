@@ -236,12 +236,17 @@ impl Access {
         Err(registry_error::unknown_token().with_message("the password is the token of another user"))
     }
 
+    /// Whether somebody may do something.
+    pub(crate) fn may(&self, caller: &Caller, right: Right, namespace: &str) -> bool {
+        self.is_open() || caller.0.grant.has(right, namespace)
+    }
+
     /// Fails unless somebody may do something.
     ///
     /// # Errors
     /// `NOT_ALLOWED`.
     pub(crate) fn check(&self, caller: &Caller, right: Right, namespace: &str) -> Result<()> {
-        if self.is_open() || caller.0.grant.has(right, namespace) {
+        if self.may(caller, right, namespace) {
             return Ok(());
         }
         let (namespace, right, name) = (canonical(namespace), right.name(), &caller.0.name);
@@ -260,11 +265,8 @@ impl Access {
     /// # Errors
     /// `NOT_ALLOWED`.
     pub(crate) fn check_any(&self, caller: &Caller, right: Right) -> Result<()> {
-        let grant = &caller.0.grant;
-        match grant.namespaces.first().filter(|_| grant.allow.contains(&right)) {
-            Some(_) => Ok(()),
-            None => self.check(caller, right, "*"),
-        }
+        // No grant is without a namespace.
+        if caller.0.grant.allow.contains(&right) { Ok(()) } else { self.check(caller, right, "*") }
     }
 }
 

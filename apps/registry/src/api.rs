@@ -273,8 +273,8 @@ fn renew_all(shared: &Shared, caller: &Caller, request: &KeepAliveRequest) -> Re
     shared.change(|store, now| {
         for lease in &request.lease_ids {
             // What somebody may not renew, he is told nothing of.
-            let is_own = |namespace| shared.access.check(caller, Right::Register, namespace).is_ok();
-            let is_own = store.lease_namespace(*lease).is_some_and(is_own);
+            let may = |namespace| shared.access.may(caller, Right::Register, namespace);
+            let is_own = shared.access.is_open() || store.lease_namespace(*lease).is_some_and(may);
             match is_own.then(|| store.renew(*lease, now)).flatten() {
                 Some(_) => response.renewed.push(*lease),
                 None => response.unknown.push(*lease),

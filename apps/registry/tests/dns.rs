@@ -27,7 +27,11 @@ struct Fixture {
 
 impl Fixture {
     async fn start() -> Self {
-        let running = Running::start(Config::default());
+        Self::with(Config::default()).await
+    }
+
+    async fn with(config: Config) -> Self {
+        let running = Running::start(config);
         let config = DnsConfig { answers: 200, ..DnsConfig::at("127.0.0.1:0".parse().unwrap()) };
         let mut dns = Dns::new(running.node.clone(), config);
         dns.bind(&within(30 * SEC)).await.unwrap();
@@ -220,4 +224,18 @@ async fn a_node_that_still_learns_what_there_is_says_so_and_not_that_there_is_no
     let answer = Message::from_vec(&answer[..length]).unwrap();
     assert_eq!((answer.metadata.response_code, answer.answers.len()), (ResponseCode::ServFail, 0));
     dns.abort();
+}
+
+#[tokio::test]
+async fn where_there_are_tokens_names_are_told_of_what_anybody_may_read() {
+    for (allow, expected) in [(["register"].as_slice(), 0), (["register", "read"].as_slice(), 1)] {
+        let access = serde_json::json!({"access": {
+            "tokens": [{"token": "the-token-of-the-shop", "namespaces": ["*"], "allow": ["read"]}],
+            "anonymous": {"namespaces": ["default"], "allow": allow},
+        }});
+        let mut dns = Fixture::with(serde_json::from_value(access).unwrap()).await;
+        dns.register(instance("catalog", "c")).await;
+        let found = dns.addresses("catalog.default.default.bowline.").await;
+        assert_eq!(found.len(), expected, "{allow:?} {found:?}");
+    }
 }

@@ -52,3 +52,23 @@ impl<T> fmt::Debug for Encoded<T> {
         write!(f, "Encoded<{}>({} bytes)", std::any::type_name::<T>(), self.bytes.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Streaming;
+    use crate::proto::grpc::health::v1::HealthCheckRequest;
+
+    #[tokio::test]
+    async fn what_was_encoded_for_many_is_read_as_the_message_it_was() {
+        let message = HealthCheckRequest { service: "shop.Cart".into(), ..Default::default() };
+        let encoded = Encoded::new(&message);
+        let items = [Ok(encoded.clone()), Ok(encoded.clone())];
+        let mut stream = Streaming::encoded(futures_util::stream::iter(items));
+        for _ in 0..2 {
+            assert_eq!(stream.message().await.unwrap().unwrap(), message);
+        }
+        assert_eq!(stream.message().await.unwrap(), None);
+        assert_eq!(encoded.message().unwrap(), message);
+    }
+}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bowline_core::Instant;
+use bowline_registry_bowline::api::bowline::registry::v1::Emptiness;
 
 use super::service::Registration;
 use super::{Counts, FactKey, Kind, List, News, Recent, Registered, ServiceKey, Store, Summary};
@@ -59,9 +60,10 @@ impl Store {
         self.leases.get(lease).map(|lease| lease.key.namespace())
     }
 
-    /// A service's revision; 0 for a service nobody has heard of.
-    pub(crate) fn revision(&self, key: &ServiceKey) -> u64 {
-        self.services.get(key).map(|service| service.revision()).unwrap_or_default()
+    /// A service's revision, digest, and why it is empty; of the list of a service nobody has heard of, if nobody has.
+    pub(crate) fn position(&self, key: &ServiceKey) -> (u64, u64, Emptiness) {
+        let unknown = (0, 0, Emptiness::EMPTINESS_UNKNOWN);
+        self.services.get(key).map_or(unknown, |service| service.position())
     }
 
     /// A service's revision, and its instances with their leases, by id. 0 and none for a service nobody has heard of.

@@ -128,6 +128,11 @@ impl Service {
         self.revision
     }
 
+    /// What its list would say of itself.
+    pub(super) fn position(&self) -> (u64, u64, Emptiness) {
+        (self.revision, self.digest, self.empty)
+    }
+
     /// How many of the instances want traffic.
     pub(super) fn up(&self) -> usize {
         self.up

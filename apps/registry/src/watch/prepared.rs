@@ -62,16 +62,12 @@ impl Prepared {
     pub(super) fn news(&self, shared: &Shared, key: &ServiceKey, known: Option<u64>) -> Told {
         let mut ready = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut store = shared.store();
-        let revision = store.revision(key);
+        let (revision, digest, empty) = store.position(key);
         if ready.revision != revision {
             *ready = Ready { revision, ..Ready::default() };
         }
         if known == Some(revision) {
-            return match store.news(key, None) {
-                News::List(list) => Told::Synced(Position::of(&list)),
-                // Who knows nothing is always told the list.
-                News::None | News::Changes(_) => Told::Nothing,
-            };
+            return Told::Synced(Position { revision, digest, empty });
         }
         let told = ready.deltas.iter().find(|(from, ..)| Some(*from) == known);
         if let Some((_, position, message)) = told {
@@ -108,8 +104,9 @@ impl Prepared {
 /// A whole list in messages. They are shared by all who are sent it.
 pub(super) struct Snapshot {
     pub(super) position: Position,
-    /// The first message, without and with who went of late.
-    first: [OnceLock<Encoded<WatchResponse>>; 2],
+    first: Encoded<WatchResponse>,
+    /// The same with who went of late, for those who ask.
+    first_with_removed: OnceLock<Encoded<WatchResponse>>,
     rest: Vec<Encoded<WatchResponse>>,
     bytes: usize,
     key: ServiceKey,
@@ -119,17 +116,17 @@ pub(super) struct Snapshot {
 
 impl Snapshot {
     fn new(key: &ServiceKey, epoch: u64, list: Arc<List>) -> Self {
+        let message = |part| {
+            let event = Event::Snapshot(Box::new(part));
+            Encoded::new(&wire::of_list(key.service(), epoch, &list, event))
+        };
         let mut parts = Parts::new(&list);
-        parts.next();
-        let rest = std::iter::from_fn(|| parts.next())
-            .map(|part| {
-                let event = Event::Snapshot(Box::new(part));
-                Encoded::new(&wire::of_list(key.service(), epoch, &list, event))
-            })
-            .collect();
+        let first = message(parts.next().unwrap_or_default());
+        let rest = std::iter::from_fn(|| parts.next()).map(message).collect();
         Self {
             position: Position::of(&list),
-            first: Default::default(),
+            first,
+            first_with_removed: OnceLock::new(),
             bytes: list.records.iter().map(|record| record.size()).sum(),
             rest,
             key: key.clone(),
@@ -146,17 +143,20 @@ impl Snapshot {
     /// A message, by its number; `None` after the last one. `with_removed` has the first one tell also who went of late.
     pub(super) fn message(&self, number: usize, with_removed: bool) -> Option<Encoded<WatchResponse>> {
         let Some(rest) = number.checked_sub(1) else {
-            let first = &self.first[usize::from(with_removed && !self.list.removed.is_empty())];
-            return Some(first.get_or_init(|| self.first(with_removed)).clone());
+            let removed = with_removed && !self.list.removed.is_empty();
+            let first = if removed {
+                self.first_with_removed.get_or_init(|| self.with_removed())
+            } else {
+                &self.first
+            };
+            return Some(first.clone());
         };
         self.rest.get(rest).cloned()
     }
 
-    fn first(&self, with_removed: bool) -> Encoded<WatchResponse> {
+    fn with_removed(&self) -> Encoded<WatchResponse> {
         let mut part = Parts::new(&self.list).next().unwrap_or_default();
-        if with_removed {
-            part.removed = wire::removals(&self.list.removed);
-        }
+        part.removed = wire::removals(&self.list.removed);
         let event = Event::Snapshot(Box::new(part));
         Encoded::new(&wire::of_list(self.key.service(), self.epoch, &self.list, event))
     }
