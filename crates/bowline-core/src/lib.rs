@@ -7,6 +7,7 @@
 mod clock;
 mod code;
 mod context;
+mod criticality;
 pub mod current;
 mod endpoint;
 mod error;
@@ -23,6 +24,7 @@ mod trace;
 pub use clock::{Clock, Instant, ManualClock, SystemClock};
 pub use code::Code;
 pub use context::{Canceller, Context, ContextBuilder, Run};
+pub use criticality::Criticality;
 pub use endpoint::{Endpoint, Scheme};
 pub use error::{BoxError, Error, Result, WrapErr};
 pub use identity::Identity;

@@ -4,3 +4,4 @@
 //! The network, the failures and the clients are made here.
 
 pub mod registry;
+pub mod resilience;

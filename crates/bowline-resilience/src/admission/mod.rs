@@ -1,0 +1,235 @@
+//! Which requests a server takes.
+
+mod bbr;
+mod gradient;
+mod shares;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bowline_core::{Criticality, Instant};
+
+pub use bbr::BbrOptions;
+pub use gradient::GradientOptions;
+
+use crate::CpuLoad;
+use bbr::Bbr;
+use gradient::Gradient;
+use shares::Shares;
+
+/// How the limit on requests in flight is found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Algorithm {
+    /// By what the service does at its best, enforced when there is too much to do.
+    Bbr(BbrOptions),
+    /// By how latency follows load, always enforced.
+    Gradient(GradientOptions),
+    /// A number of its own.
+    Fixed(u32),
+}
+
+impl Default for Algorithm {
+    fn default() -> Self {
+        Self::Bbr(BbrOptions::default())
+    }
+}
+
+/// Limits the requests in flight to what the service can do, and sheds the least critical first.
+///
+/// There is one limit. Whoever is more critical may go a little beyond it: by a tenth per level; and of `CRITICAL_PLUS`
+/// there may be four times as many, however many others there are. So each level fills what those above it leave, nothing is held free for anybody, and while there is too
+/// much of a higher level a lower one gets nothing. In the same way callers and operations with less than their share of
+/// what is in flight go a little beyond those with more: one that floods does not take the others' places.
+///
+/// A request costs one atomic addition per count, no lock and no allocation; the limit itself is worked out each 100 ms.
+#[derive(Debug)]
+pub struct Admission {
+    limit: Limit,
+    cpu: CpuLoad,
+    in_flight: AtomicU32,
+    /// Those of them that are most critical.
+    most_critical: AtomicU32,
+    callers: Shares,
+    operations: Shares,
+}
+
+#[derive(Debug)]
+enum Limit {
+    Bbr(Box<Bbr>),
+    Gradient(Box<Gradient>),
+    Fixed(u32),
+}
+
+/// A request that wants to be admitted.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// When it came.
+    pub now: Instant,
+    /// How much it matters.
+    pub criticality: Criticality,
+    /// Who asks, as a hash.
+    pub caller: u64,
+    /// For what, as a hash.
+    pub operation: u64,
+}
+
+/// There is too much to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overloaded {
+    /// The limit at that moment.
+    pub limit: u32,
+}
+
+impl Overloaded {
+    /// When to come again: in 1 s, which is as long as shedding goes on at least.
+    pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+}
+
+/// How an admitted request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was answered, be it that the request was wrong.
+    Served,
+    /// The service failed, or the time was over.
+    Failed,
+}
+
+impl Admission {
+    /// Admits by `algorithm`; `cpu` is the load that BBR looks at.
+    pub fn new(algorithm: Algorithm, cpu: CpuLoad, now: Instant) -> Arc<Self> {
+        let limit = match algorithm {
+            Algorithm::Bbr(options) => Limit::Bbr(Box::new(Bbr::new(options, now))),
+            Algorithm::Gradient(options) => Limit::Gradient(Box::new(Gradient::new(options, now))),
+            Algorithm::Fixed(limit) => Limit::Fixed(limit.max(1)),
+        };
+        Arc::new(Self {
+            limit,
+            cpu,
+            in_flight: AtomicU32::new(0),
+            most_critical: AtomicU32::new(0),
+            callers: Shares::new(),
+            operations: Shares::new(),
+        })
+    }
+
+    /// A place for a request. Dropped without a word nothing is learnt of it.
+    ///
+    /// # Errors
+    /// [`Overloaded`] if there is none.
+    pub fn admit(self: &Arc<Self>, arrival: &Arrival) -> Result<Permit, Overloaded> {
+        let (caller, operation) = (Shares::slot(arrival.caller), Shares::slot(arrival.operation));
+        if let Some(limit) = self.enforced(arrival.now) {
+            // Most are below the limit itself, and need no look at who they are.
+            if self.in_flight() >= limit && !self.goes_beyond(limit, arrival.criticality, caller, operation) {
+                if let Limit::Bbr(bbr) = &self.limit {
+                    bbr.has_shed(arrival.now);
+                }
+                return Err(Overloaded { limit });
+            }
+        }
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        if arrival.criticality == Criticality::CriticalPlus {
+            self.most_critical.fetch_add(1, Ordering::Relaxed);
+        }
+        self.callers.begin(caller);
+        self.operations.begin(operation);
+        let Arrival { now: admitted, criticality, .. } = *arrival;
+        Ok(Permit { admission: Arc::clone(self), criticality, caller, operation, admitted, begun: None })
+    }
+
+    /// Whether there is room for this one beyond the limit.
+    fn goes_beyond(&self, limit: u32, criticality: Criticality, caller: u16, operation: u16) -> bool {
+        let step = (limit / 10).max(2);
+        let beyond = match criticality {
+            Criticality::Sheddable => 0,
+            Criticality::SheddablePlus => step,
+            Criticality::Critical => 2 * step,
+            // Only its like count. By Little's law it waits for three answers more at most, so that a burst of them waits
+            // rather than fails.
+            Criticality::CriticalPlus => {
+                let own = self.most_critical.load(Ordering::Relaxed);
+                return own < limit.saturating_mul(4).saturating_add(16);
+            }
+        };
+        let has_less =
+            || self.callers.has_less(caller, limit) || self.operations.has_less(operation, limit);
+        let excess = self.in_flight().saturating_sub(limit);
+        excess < beyond || (excess < beyond + step / 2 && has_less())
+    }
+
+    fn enforced(&self, now: Instant) -> Option<u32> {
+        match &self.limit {
+            Limit::Bbr(bbr) => bbr.limit(self.cpu.get(), now),
+            Limit::Gradient(gradient) => Some(gradient.limit(self.in_flight(), now)),
+            Limit::Fixed(limit) => Some(*limit),
+        }
+    }
+
+    /// The limit as it is known, enforced or not; `None` while nothing is known.
+    pub fn limit(&self) -> Option<u32> {
+        match &self.limit {
+            Limit::Bbr(bbr) => bbr.known_limit(),
+            Limit::Gradient(gradient) => Some(gradient.known_limit()),
+            Limit::Fixed(limit) => Some(*limit),
+        }
+    }
+
+    /// Requests in flight.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+}
+
+/// A request's place. It is given back when this is dropped, whatever happened.
+#[derive(Debug)]
+#[must_use = "dropped at once, the place is free again"]
+pub struct Permit {
+    admission: Arc<Admission>,
+    criticality: Criticality,
+    caller: u16,
+    operation: u16,
+    admitted: Instant,
+    begun: Option<Instant>,
+}
+
+impl Permit {
+    /// The first step is taken. What lies between is the time it waited for a thread.
+    ///
+    /// # Errors
+    /// [`Overloaded`] if it waited so long that it should not be begun. What is most critical is, however late.
+    pub fn begun(&mut self, now: Instant) -> Result<(), Overloaded> {
+        self.begun = Some(now);
+        let Limit::Bbr(bbr) = &self.admission.limit else { return Ok(()) };
+        let too_long = bbr.waited(now.saturating_duration_since(self.admitted));
+        if too_long && self.criticality < Criticality::CriticalPlus {
+            bbr.has_shed(now);
+            return Err(Overloaded { limit: bbr.known_limit().unwrap_or(u32::MAX) });
+        }
+        Ok(())
+    }
+
+    /// It ended, and that tells something of the service.
+    pub fn end(self, ended: Ended, now: Instant) {
+        match (&self.admission.limit, ended) {
+            (Limit::Bbr(bbr), Ended::Served) => {
+                bbr.succeeded(now.saturating_duration_since(self.begun.unwrap_or(self.admitted)), now);
+            }
+            (Limit::Gradient(gradient), _) => {
+                gradient.answered(now.saturating_duration_since(self.admitted));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.admission.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if self.criticality == Criticality::CriticalPlus {
+            self.admission.most_critical.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.admission.callers.end(self.caller);
+        self.admission.operations.end(self.operation);
+    }
+}

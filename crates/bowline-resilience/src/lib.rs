@@ -1,0 +1,6 @@
+mod admission;
+mod cpu;
+mod window;
+
+pub use admission::{Admission, Algorithm, Arrival, BbrOptions, Ended, GradientOptions, Overloaded, Permit};
+pub use cpu::{CPU_INTERVAL, CpuLoad, CpuMeter};

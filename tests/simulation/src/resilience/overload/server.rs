@@ -1,0 +1,216 @@
+//! The server and its callers.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bowline_core::{Criticality, Rng, SeededRng};
+
+use super::peers::{Gate, Ticket};
+use super::{CAPACITY, MIX, PATIENCE, Shedder};
+use crate::resilience::engine::Engine;
+use crate::resilience::numbers::{exponential, quantile};
+
+/// How much is asked for, and when.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// Times the capacity, from when on.
+    pub phases: Vec<(Duration, f64)>,
+    pub end: Duration,
+    /// How many of 100 requests are of each criticality.
+    pub mix: [(Criticality, u64); 4],
+}
+
+impl Load {
+    /// Half of the capacity for 15 s, `times` of it for 30 s, and half of it again for 10 s.
+    pub fn surge(times: f64) -> Self {
+        let phases = vec![(Duration::ZERO, 0.5), (SURGE.0, times), (SURGE.1, 0.5)];
+        Self { phases, end: SURGE.1 + Duration::from_secs(10), mix: MIX }
+    }
+}
+
+/// When the surge is.
+pub const SURGE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(45));
+
+const PROCESSORS: usize = 8;
+const SERVICE: (f64, f64) = (0.002, 0.006);
+/// What a refusal costs, of a request.
+const REFUSAL: f64 = 0.01;
+const CALLERS: u64 = 10;
+const SAMPLE: Duration = Duration::from_millis(100);
+
+enum Event {
+    Arrives,
+    Done(Job),
+    Sample,
+}
+
+struct Request {
+    came: Duration,
+    criticality: Criticality,
+    takes: Duration,
+    ticket: Ticket,
+    /// It was let in, and refused when its turn came.
+    shed: bool,
+}
+
+enum Job {
+    Serve(Request),
+    Refuse(Duration),
+}
+
+/// A request's end.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    came: Duration,
+    ended: Duration,
+    criticality: Criticality,
+    admitted: bool,
+    in_time: bool,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Seen {
+    ends: Vec<End>,
+    pub left: u32,
+}
+
+struct World {
+    engine: Engine<Event>,
+    rng: SeededRng,
+    gate: Gate,
+    load: Load,
+    queue: VecDeque<Job>,
+    idle: usize,
+    busy: Duration,
+    ends: Vec<End>,
+    drops_late: bool,
+}
+
+/// Runs it.
+pub fn run(shedder: Shedder, load: &Load, seed: u64) -> Seen {
+    let engine = Engine::new();
+    let gate = Gate::new(shedder, PROCESSORS as u32, engine.now());
+    let mut world = World {
+        engine,
+        rng: SeededRng::new(seed),
+        gate,
+        load: load.clone(),
+        queue: VecDeque::new(),
+        idle: PROCESSORS,
+        busy: Duration::ZERO,
+        ends: Vec::new(),
+        drops_late: shedder != Shedder::None,
+    };
+    world.engine.after(Duration::ZERO, Event::Arrives);
+    world.engine.after(SAMPLE, Event::Sample);
+    while let Some(event) = world.engine.next_before(load.end) {
+        match event {
+            Event::Arrives => world.arrives(),
+            Event::Done(job) => world.done(job),
+            Event::Sample => {
+                let busy = world.busy.as_secs_f64() / (SAMPLE.as_secs_f64() * PROCESSORS as f64);
+                world.busy = Duration::ZERO;
+                world.gate.sampled(busy.min(1.0), world.engine.time());
+                world.engine.after(SAMPLE, Event::Sample);
+            }
+        }
+    }
+    // What is still in it is given back.
+    world.queue.clear();
+    drop(world.engine);
+    Seen { ends: world.ends, left: world.gate.in_flight() }
+}
+
+impl World {
+    fn arrives(&mut self) {
+        let now = self.engine.time();
+        let times = self.load.phases.iter().rev().find(|(from, _)| *from <= now).map_or(1.0, |(_, times)| *times);
+        let gap = exponential(&self.rng) / (CAPACITY * times);
+        self.engine.after(Duration::from_secs_f64(gap), Event::Arrives);
+        let takes = Duration::from_secs_f64(SERVICE.0 + SERVICE.1 * exponential(&self.rng));
+        let mut draw = self.rng.below(100) as u64;
+        let criticality = self.load.mix.iter().find_map(|(criticality, part)| {
+            let taken = draw < *part;
+            draw = draw.saturating_sub(*part);
+            taken.then_some(*criticality)
+        });
+        let criticality = criticality.unwrap_or_default();
+        // One caller of ten sends half of all.
+        let caller = if self.rng.unit() < 0.5 { 0 } else { 1 + self.rng.below(CALLERS as usize - 1) as u64 };
+        match self.gate.admit(self.engine.now(), now, criticality, caller) {
+            Some(ticket) => {
+                let request = Request { came: now, criticality, takes, ticket, shed: false };
+                self.queue.push_back(Job::Serve(request));
+            }
+            None => {
+                self.ends.push(End { came: now, ended: now, criticality, admitted: false, in_time: false });
+                self.queue.push_back(Job::Refuse(takes.mul_f64(REFUSAL)));
+            }
+        }
+        self.start();
+    }
+
+    fn start(&mut self) {
+        while self.idle > 0 {
+            let Some(mut job) = self.queue.pop_front() else { return };
+            let now = self.engine.time();
+            let takes = match &mut job {
+                Job::Refuse(takes) => *takes,
+                Job::Serve(request) => {
+                    let late = self.drops_late && now >= request.came + PATIENCE;
+                    request.shed = !request.ticket.begun(self.engine.now()) || late;
+                    if request.shed { request.takes.mul_f64(REFUSAL) } else { request.takes }
+                }
+            };
+            self.idle -= 1;
+            self.busy += takes;
+            self.engine.after(takes, Event::Done(job));
+        }
+    }
+
+    fn done(&mut self, job: Job) {
+        self.idle += 1;
+        if let Job::Serve(Request { came, criticality, ticket, shed, .. }) = job {
+            let now = self.engine.time();
+            let in_time = !shed && now < came + PATIENCE;
+            self.gate.ended(ticket, in_time, self.engine.now(), now);
+            self.ends.push(End { came, ended: now, criticality, admitted: !shed, in_time });
+        }
+        self.start();
+    }
+}
+
+impl Seen {
+    fn between(&self, from: Duration, to: Duration) -> impl Iterator<Item = &End> {
+        self.ends.iter().filter(move |end| (from..to).contains(&end.came))
+    }
+
+    /// Answers in time, per second.
+    pub fn goodput(&self, from: Duration, to: Duration) -> f64 {
+        let good = self.ends.iter().filter(|end| end.in_time && (from..to).contains(&end.ended)).count();
+        good as f64 / (to - from).as_secs_f64()
+    }
+
+    /// The latency that so many of the admitted were below, in seconds.
+    pub fn latency(&self, q: f64, from: Duration, to: Duration) -> f64 {
+        let mut took: Vec<f64> = self
+            .between(from, to)
+            .filter(|end| end.admitted)
+            .map(|end| (end.ended - end.came).as_secs_f64())
+            .collect();
+        quantile(&mut took, q)
+    }
+
+    /// The part of a criticality's requests that was answered in time.
+    pub fn success(&self, criticality: Criticality, from: Duration, to: Duration) -> f64 {
+        let own = || self.between(from, to).filter(|end| end.criticality == criticality);
+        own().filter(|end| end.in_time).count() as f64 / own().count().max(1) as f64
+    }
+
+    /// How long after `since` the last one came that was refused or not answered in time.
+    pub fn recovery(&self, since: Duration, end: Duration) -> Duration {
+        let last = self.between(since, end).filter(|e| !e.in_time).map(|e| e.came).max();
+        last.map_or(Duration::ZERO, |last| last - since)
+    }
+}
