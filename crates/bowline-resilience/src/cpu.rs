@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bowline_core::{Instant, Result, WrapErr, Error};
+use bowline_core::{Error, Instant, Result, WrapErr};
 
 /// The processor's load, from 0 to 1, of what this process may use. A clone reads the same.
 #[derive(Clone, Debug, Default)]
@@ -84,10 +84,10 @@ impl CpuMeter {
     /// How many processors there are to use: what the group may, or what the machine has. At least 1.
     pub fn processors(&self) -> u32 {
         let own = match &self.source {
-            Source::CgroupV2 { processors, .. } | Source::CgroupV1 { processors, .. } => processors.ceil() as u32,
-            Source::Machine { .. } => {
-                std::thread::available_parallelism().map_or(1, |all| all.get() as u32)
+            Source::CgroupV2 { processors, .. } | Source::CgroupV1 { processors, .. } => {
+                processors.ceil() as u32
             }
+            Source::Machine { .. } => std::thread::available_parallelism().map_or(1, |all| all.get() as u32),
         };
         own.max(1)
     }
@@ -123,7 +123,9 @@ impl Source {
         let groups = std::fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
         let own = groups.lines().find_map(|line| line.strip_prefix("0::"))?.trim_start_matches('/');
         // In a container the path may be that of the host, which is not mounted here: then its own is the root.
-        let own = Some(mount.join(own)).filter(|path| path.join("cpu.stat").exists()).unwrap_or_else(|| mount.clone());
+        let own = Some(mount.join(own))
+            .filter(|path| path.join("cpu.stat").exists())
+            .unwrap_or_else(|| mount.clone());
         let limits = own.ancestors().take_while(|path| path.starts_with(&mount)).filter_map(|path| {
             let text = std::fs::read_to_string(path.join("cpu.max")).ok()?;
             let (quota, period) = text.trim().split_once(' ')?;

@@ -133,8 +133,7 @@ impl Bbr {
 
     fn has_shed_lately(&self, now: Instant) -> bool {
         let shed = self.shed.load(Ordering::Relaxed);
-        shed > 0
-            && self.ticks.nanos(now).saturating_sub(shed - 1) < self.options.cooling.as_nanos() as u64
+        shed > 0 && self.ticks.nanos(now).saturating_sub(shed - 1) < self.options.cooling.as_nanos() as u64
     }
 
     pub(crate) fn has_shed(&self, now: Instant) {
@@ -167,7 +166,8 @@ impl Bbr {
         }
         let waited = self.waited.swap(u64::MAX, Ordering::Relaxed);
         // With a tick in between in which nobody asked, nobody waits.
-        let queues = before + 1 == tick && waited != u64::MAX && waited > self.options.queue.as_nanos() as u64;
+        let queues =
+            before + 1 == tick && waited != u64::MAX && waited > self.options.queue.as_nanos() as u64;
         self.queues.store(queues, Ordering::Relaxed);
         let (mut most, mut shortest, mut last) = (0, u64::MAX, u64::MAX);
         for (own, [passed, nanos]) in self.window.buckets(tick) {
@@ -189,8 +189,8 @@ impl Bbr {
         let bucket = self.ticks.length().as_secs_f64();
         let limit = most as f64 * floor_time.nanos as f64 / 1e9 / bucket;
         let limit = limit.max(f64::from(self.options.floor.max(1)));
-        let limit = limit + CHANCE * limit.sqrt();
-        let limit = if probing { (limit * self.options.probe).max(1.0) } else { limit };
+        let limit =
+            if probing { (limit * self.options.probe).max(1.0) } else { limit + CHANCE * limit.sqrt() };
         self.limit.store(limit.ceil().min(f64::from(u32::MAX - 1)) as u32, Ordering::Relaxed);
     }
 }

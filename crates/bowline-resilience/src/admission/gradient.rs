@@ -150,7 +150,8 @@ mod tests {
         for _ in 0..intervals {
             let in_flight = offered.min(gradient.limit(0, clock.now()));
             gradient.limit(in_flight, clock.now());
-            let took = Duration::from_millis(10).mul_f64(f64::from(in_flight.max(capacity)) / f64::from(capacity));
+            let took =
+                Duration::from_millis(10).mul_f64(f64::from(in_flight.max(capacity)) / f64::from(capacity));
             for _ in 0..20 {
                 gradient.answered(took);
             }

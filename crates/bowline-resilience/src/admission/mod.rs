@@ -152,8 +152,7 @@ impl Admission {
                 return own < limit.saturating_mul(4).saturating_add(16);
             }
         };
-        let has_less =
-            || self.callers.has_less(caller, limit) || self.operations.has_less(operation, limit);
+        let has_less = || self.callers.has_less(caller, limit) || self.operations.has_less(operation, limit);
         let excess = self.in_flight().saturating_sub(limit);
         excess < beyond || (excess < beyond + step / 2 && has_less())
     }
@@ -233,3 +232,6 @@ impl Drop for Permit {
         self.admission.operations.end(self.operation);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,7 +125,8 @@ pub fn run(shedder: Shedder, load: &Load, seed: u64) -> Seen {
 impl World {
     fn arrives(&mut self) {
         let now = self.engine.time();
-        let times = self.load.phases.iter().rev().find(|(from, _)| *from <= now).map_or(1.0, |(_, times)| *times);
+        let times =
+            self.load.phases.iter().rev().find(|(from, _)| *from <= now).map_or(1.0, |(_, times)| *times);
         let gap = exponential(&self.rng) / (CAPACITY * times);
         self.engine.after(Duration::from_secs_f64(gap), Event::Arrives);
         let takes = Duration::from_secs_f64(SERVICE.0 + SERVICE.1 * exponential(&self.rng));

@@ -1,0 +1,215 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bowline_core::{Clock, ManualClock};
+use proptest::prelude::*;
+
+use super::*;
+
+fn arrival(clock: &ManualClock, criticality: Criticality, caller: u8) -> Arrival {
+    Arrival { now: clock.now(), criticality, caller: u64::from(caller) << 56, operation: 0 }
+}
+
+/// How many of a criticality are let in one after the other.
+fn fill(
+    admission: &Arc<Admission>,
+    clock: &ManualClock,
+    criticality: Criticality,
+    caller: u8,
+) -> Vec<Permit> {
+    std::iter::from_fn(|| admission.admit(&arrival(clock, criticality, caller)).ok()).take(1_000).collect()
+}
+
+fn fixed(limit: u32) -> (Arc<Admission>, ManualClock) {
+    let clock = ManualClock::new();
+    (Admission::new(Algorithm::Fixed(limit), CpuLoad::default(), clock.now()), clock)
+}
+
+#[test]
+fn each_criticality_has_room_where_the_lower_one_has_none() {
+    let (admission, clock) = fixed(100);
+    let counts = Criticality::ALL.map(|criticality| fill(&admission, &clock, criticality, 1));
+    assert_eq!(counts.map(|permits| permits.len()), [100, 10, 10, 416]);
+    assert_eq!(admission.in_flight(), 0);
+}
+
+#[test]
+fn alone_each_criticality_has_the_whole_limit() {
+    for criticality in Criticality::ALL {
+        let (admission, clock) = fixed(100);
+        assert!(fill(&admission, &clock, criticality, 1).len() >= 100);
+    }
+}
+
+#[test]
+fn one_that_floods_leaves_room_for_the_others() {
+    let (admission, clock) = fixed(100);
+    let flood = fill(&admission, &clock, Criticality::Critical, 1);
+    assert_eq!(flood.len(), 120);
+    let others = fill(&admission, &clock, Criticality::Critical, 2);
+    assert_eq!(others.len(), 5);
+    assert!(admission.admit(&arrival(&clock, Criticality::Critical, 1)).is_err());
+}
+
+/// Serves so many a tick, each of which takes `took`.
+fn serve(admission: &Arc<Admission>, clock: &ManualClock, ticks: usize, each: usize, took: Duration) {
+    for _ in 0..ticks {
+        for _ in 0..each {
+            let mut permit = admission.admit(&arrival(clock, Criticality::Critical, 1)).unwrap();
+            permit.begun(clock.now()).unwrap();
+            permit.end(Ended::Served, clock.now() + took);
+        }
+        clock.advance(Duration::from_millis(100));
+    }
+}
+
+fn bbr(floor: u32) -> (Arc<Admission>, CpuLoad, ManualClock) {
+    let (clock, cpu) = (ManualClock::new(), CpuLoad::default());
+    let algorithm = Algorithm::Bbr(BbrOptions { floor, ..BbrOptions::default() });
+    (Admission::new(algorithm, cpu.clone(), clock.now()), cpu, clock)
+}
+
+#[test]
+fn nothing_is_shed_while_nothing_is_known() {
+    let (admission, cpu, clock) = bbr(1);
+    cpu.set(1.0);
+    assert_eq!(fill(&admission, &clock, Criticality::Sheddable, 1).len(), 1_000);
+}
+
+#[test]
+fn the_limit_is_what_the_service_does_at_its_best() {
+    let (admission, cpu, clock) = bbr(1);
+    serve(&admission, &clock, 20, 50, Duration::from_micros(20_300));
+    // 500 a second for 20.3 ms each are 10.15 at a time, and room for chance.
+    assert_eq!(fill(&admission, &clock, Criticality::Sheddable, 1).len(), 1_000, "the processor is idle");
+    cpu.set(0.8);
+    assert_eq!(fill(&admission, &clock, Criticality::Sheddable, 1).len(), 23);
+    // For a second after something was shed, it holds on.
+    cpu.set(0.5);
+    clock.advance(Duration::from_millis(900));
+    assert_eq!(fill(&admission, &clock, Criticality::Sheddable, 1).len(), 23);
+    clock.advance(Duration::from_millis(1_000));
+    assert_eq!(fill(&admission, &clock, Criticality::Sheddable, 1).len(), 1_000);
+}
+
+#[test]
+fn failures_are_no_answers() {
+    let (admission, cpu, clock) = bbr(1);
+    serve(&admission, &clock, 20, 50, Duration::from_millis(20));
+    for _ in 0..1_000 {
+        let permit = admission.admit(&arrival(&clock, Criticality::Critical, 1)).unwrap();
+        permit.end(Ended::Failed, clock.now());
+    }
+    clock.advance(Duration::from_millis(100));
+    cpu.set(1.0);
+    fill(&admission, &clock, Criticality::Sheddable, 1);
+    assert_eq!(admission.limit(), Some(23));
+}
+
+#[test]
+fn a_wait_before_the_first_step_is_an_overload_whatever_the_processor_says() {
+    let (admission, _, clock) = bbr(4);
+    serve(&admission, &clock, 20, 50, Duration::from_millis(20));
+    let mut late = admission.admit(&arrival(&clock, Criticality::Critical, 1)).unwrap();
+    let mut urgent = admission.admit(&arrival(&clock, Criticality::CriticalPlus, 1)).unwrap();
+    clock.advance(Duration::from_millis(150));
+    assert!(late.begun(clock.now()).is_err(), "it waited too long to be begun");
+    assert!(urgent.begun(clock.now()).is_ok(), "what is most critical is begun however late");
+    drop((late, urgent));
+    assert_eq!(fill(&admission, &clock, Criticality::Sheddable, 1).len(), 23);
+}
+
+#[test]
+fn a_long_overload_does_not_raise_the_limit() {
+    let (admission, cpu, clock) = bbr(1);
+    serve(&admission, &clock, 100, 50, Duration::from_millis(20));
+    cpu.set(1.0);
+    let mut highest = 0;
+    for _ in 0..600 {
+        // As many as are let in share the processor: each takes longer the more there are.
+        let permits = fill(&admission, &clock, Criticality::Critical, 1);
+        let took = Duration::from_millis(20).mul_f64((permits.len() as f64 / 10.0).max(1.0));
+        highest = highest.max(permits.len());
+        drop(permits);
+        for _ in 0..50 {
+            let mut permit = admission.admit(&arrival(&clock, Criticality::Critical, 1)).unwrap();
+            permit.begun(clock.now()).unwrap();
+            permit.end(Ended::Served, clock.now() + took);
+        }
+        clock.advance(Duration::from_millis(100));
+    }
+    assert!((27..40).contains(&highest), "{highest}");
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Arrive(usize, u8, u64),
+    /// The n-th that is in flight takes its first step, ends well or badly, is dropped, or panics.
+    Begin(usize),
+    End(usize, bool),
+    Drop(usize),
+    Panic(usize),
+    Pass(u64),
+    Cpu(f64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..4_usize, any::<u8>(), any::<u64>()).prop_map(|(c, caller, op)| Step::Arrive(c, caller, op)),
+        2 => (0..16_usize).prop_map(Step::Begin),
+        2 => (0..16_usize, any::<bool>()).prop_map(|(n, well)| Step::End(n, well)),
+        1 => (0..16_usize).prop_map(Step::Drop),
+        1 => (0..16_usize).prop_map(Step::Panic),
+        1 => (0..300_u64).prop_map(Step::Pass),
+        1 => (0.0..1.0_f64).prop_map(Step::Cpu),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_permit_is_lost_or_made(algorithm in 0..3_usize, steps in proptest::collection::vec(step(), 1..300)) {
+        let algorithm = [
+            Algorithm::Fixed(5),
+            Algorithm::Bbr(BbrOptions::default()),
+            Algorithm::Gradient(GradientOptions { initial: 5, ..GradientOptions::default() }),
+        ][algorithm];
+        let (clock, cpu) = (ManualClock::new(), CpuLoad::default());
+        let admission = Admission::new(algorithm, cpu.clone(), clock.now());
+        let mut held: Vec<Permit> = Vec::new();
+        for step in steps {
+            let take = |held: &mut Vec<Permit>, n: usize| (n < held.len()).then(|| held.swap_remove(n));
+            match step {
+                Step::Arrive(criticality, caller, operation) => {
+                    let of = arrival(&clock, Criticality::ALL[criticality], caller);
+                    held.extend(admission.admit(&Arrival { operation, ..of }));
+                }
+                Step::Begin(n) => {
+                    if let Some(permit) = held.get_mut(n) {
+                        let _ = permit.begun(clock.now());
+                    }
+                }
+                Step::End(n, well) => {
+                    if let Some(permit) = take(&mut held, n) {
+                        permit.end(if well { Ended::Served } else { Ended::Failed }, clock.now());
+                    }
+                }
+                Step::Drop(n) => drop(take(&mut held, n)),
+                Step::Panic(n) => {
+                    if let Some(permit) = take(&mut held, n) {
+                        let panicked = catch_unwind(AssertUnwindSafe(move || {
+                            let _permit = permit;
+                            std::panic::resume_unwind(Box::new("handler"));
+                        }));
+                        prop_assert!(panicked.is_err());
+                    }
+                }
+                Step::Pass(ms) => clock.advance(Duration::from_millis(ms)),
+                Step::Cpu(load) => cpu.set(load),
+            }
+            prop_assert_eq!(admission.in_flight() as usize, held.len());
+        }
+        drop(held);
+        prop_assert_eq!(admission.in_flight(), 0);
+        prop_assert_eq!(admission.most_critical.load(Ordering::Relaxed), 0);
+        prop_assert!(admission.callers.is_empty() && admission.operations.is_empty());
+    }
+}
