@@ -13,7 +13,7 @@ pub(crate) const fn pair(a: u64, b: u64) -> u64 {
     mix(mix(a) ^ b.rotate_left(32))
 }
 
-/// The hash of a text, such as an [`Ask`](crate::Ask)'s key: FNV-1a over its bytes, then mixed.
+/// The hash of a text, or of bytes, such as an [`Ask`](crate::Ask)'s key: FNV-1a over its bytes, then mixed.
 ///
 /// ```
 /// use bowline_balance::hash_of;
@@ -21,10 +21,10 @@ pub(crate) const fn pair(a: u64, b: u64) -> u64 {
 /// assert_eq!(hash_of("user-7"), hash_of("user-7"));
 /// assert_ne!(hash_of("user-7"), hash_of("user-8"));
 /// ```
-pub fn hash_of(text: &str) -> u64 {
+pub fn hash_of(text: impl AsRef<[u8]>) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in text.bytes() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    for byte in text.as_ref() {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     }
     mix(hash)
 }

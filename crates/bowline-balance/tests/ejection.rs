@@ -171,7 +171,7 @@ fn every_picker_lets_an_ejected_one_be_tried_once() {
         rules.look(&index, clock.now());
         let picks = || {
             let pick = |key: u32| {
-                let ask = Ask::new(clock.now(), &rng).with_key(bowline_balance::hash_of(&key.to_string()));
+                let ask = Ask::new(clock.now(), &rng).with_key(bowline_balance::hash_of(key.to_string()));
                 index.pick(&picker, &Request::base(), &ask).unwrap()
             };
             (0..500).filter(|key| pick(*key) == Some(0)).count()

@@ -54,7 +54,7 @@ fn a_new_instance_begins_with_a_tenth_and_those_who_stay_do_not_begin_again() {
         for _ in 0..4 {
             let mut picked_new = 0;
             for key in 0..20_000_u32 {
-                let key = bowline_balance::hash_of(&key.to_string());
+                let key = bowline_balance::hash_of(key.to_string());
                 let ask = Ask::new(clock.now(), &rng).with_key(key);
                 picked_new += u32::from(index.pick(&picker, &Request::base(), &ask).unwrap() == Some(9));
             }

@@ -118,7 +118,7 @@ fn a_key_stays_with_its_instance_while_others_come_and_go() {
         index[picked].instance.id.clone()
     };
     let (ten, nine) = (index(nodes(10)), index(nodes(9)));
-    let keys: Vec<u64> = (0..2_000_u32).map(|key| bowline_balance::hash_of(&key.to_string())).collect();
+    let keys: Vec<u64> = (0..2_000_u32).map(|key| bowline_balance::hash_of(key.to_string())).collect();
     let mut moved = 0;
     for key in keys {
         let (before, after) = (owner(&ten, key), owner(&nine, key));

@@ -23,6 +23,10 @@ pub const CONNECT_VERSION: HeaderName = HeaderName::from_static("connect-protoco
 pub const REST_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 /// The request's id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Who calls: a service's name, for one hop.
+pub const CALLER: HeaderName = HeaderName::from_static("x-md-local-caller");
+/// How much the request matters: [`bowline_core::Criticality`].
+pub const CRITICALITY: HeaderName = HeaderName::from_static(bowline_core::Criticality::KEY);
 /// The tenant's name.
 pub const TENANT: HeaderName = HeaderName::from_static("x-md-global-tenant");
 

@@ -73,6 +73,11 @@ impl Connections {
         Ok(Self { endpoint, connections, streams, acceptor, drain, failed })
     }
 
+    /// Owns a task that is to run as long as it accepts and drains.
+    pub(crate) fn own(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.acceptor.spawn(task);
+    }
+
     /// Where it listens.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint

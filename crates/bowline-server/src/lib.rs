@@ -1,7 +1,7 @@
 //! The server.
 //!
 //! A [`Server`] listens, limits, speaks HTTP/1.1 and HTTP/2 on one port, and sends each request through one pipeline,
-//! outside in: resolve the operation and make the context → trace, metrics, log ([`layer::observe`]) → contain panics
+//! outside in: resolve the operation, admit by the adaptive limit and the operation's policy, make the context → trace, metrics, log ([`layer::observe`]) → contain panics
 //! ([`layer::recover`]) → deadline ([`layer::deadline`]) → user middleware → the method. gRPC, gRPC-Web, Connect and REST
 //! differ in nothing but the innermost codec and the form of an error.
 //!
@@ -11,6 +11,7 @@ mod accept;
 mod admin;
 mod connection;
 mod fallback;
+mod guard;
 pub mod layer;
 mod limits;
 mod listen;

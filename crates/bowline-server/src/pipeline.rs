@@ -5,30 +5,28 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as Task, Poll, ready};
-use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use bowline_core::{Canceller, Error, Operation, Result};
-use bowline_rpc::{Body, BoxFuture, CallFuture, Protocol, Routes, Scope};
+use bowline_core::{Canceller, Code, Error, Instant, Operation, Result};
+use bowline_resilience::{Ended, Permit, Policies, ServerPolicy};
+use bowline_rpc::{Body, BoxFuture, CallFuture, Outcome, Protocol, Routes, Scope};
 use bowline_telemetry::{CallMetrics, Counter, Metrics, OperationMetrics, Side};
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tower::Service;
 
 use crate::connection::InFlightGuard;
 use crate::fallback::Fallback;
+use crate::guard::{Guard, Guards};
 use crate::layer::deadline::Deadline;
+use crate::layer::isolate::Isolate;
 use crate::layer::observe::Observe;
 use crate::layer::recover::Recover;
 use crate::middleware::{Middleware, Next};
 use crate::{PeerAddr, request};
 
-/// What may change while the server runs. Layers read it per call; nothing is rebuilt.
+/// What counts for all requests alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Policy {
-    /// The most time a unary call gets, whatever its caller asks for.
-    pub(crate) unary_timeout: Option<Duration>,
-    /// The most time a stream gets.
-    pub(crate) stream_timeout: Option<Duration>,
     /// Whether callers are strangers.
     pub(crate) edge: bool,
     /// The most headers of a request. HTTP/1.1 is refused by hyper before it gets here; HTTP/2 has no such limit there.
@@ -159,7 +157,7 @@ impl Future for DispatchFuture {
     }
 }
 
-type Stack = Observe<Recover<Deadline<Dispatch>>>;
+type Stack = Observe<Recover<Deadline<Isolate<Dispatch>>>>;
 
 /// Everything between a connection and the methods.
 #[derive(Clone)]
@@ -167,7 +165,8 @@ pub(crate) struct Pipeline(Arc<Outside>);
 
 struct Outside {
     routes: Routes,
-    policy: ArcSwap<Policy>,
+    policy: Policy,
+    guards: Guards,
     fallback: Option<Arc<dyn Fallback>>,
     /// Whether anybody could ask whom a request comes from.
     tells_peer: bool,
@@ -179,6 +178,7 @@ impl Pipeline {
     pub(crate) fn new(
         routes: Routes,
         policy: Policy,
+        guards: Guards,
         fallback: Option<Arc<dyn Fallback>>,
         middleware: Vec<Arc<dyn Middleware>>,
         metrics: &Metrics,
@@ -187,9 +187,13 @@ impl Pipeline {
         let tells_peer = fallback.is_some() || !middleware.is_empty();
         let endpoint = Endpoint { fallback: fallback.clone() };
         let dispatch = Dispatch(Arc::new(Inside { middleware, endpoint }));
-        let stack = Observe::new(Recover::new(Deadline::new(dispatch)), Arc::clone(&observed));
-        let policy = ArcSwap::from_pointee(policy);
-        Self(Arc::new(Outside { routes, policy, fallback, tells_peer, observed, stack }))
+        let stack = Observe::new(Recover::new(Deadline::new(Isolate::new(dispatch))), Arc::clone(&observed));
+        Self(Arc::new(Outside { routes, policy, guards, fallback, tells_peer, observed, stack }))
+    }
+
+    /// Takes other policies, for requests that come from now on.
+    pub(crate) fn set_policies(&self, policies: Policies<ServerPolicy>) {
+        self.0.guards.set(policies);
     }
 
     /// Answers one request of a connection.
@@ -200,7 +204,7 @@ impl Pipeline {
         in_flight: InFlightGuard,
     ) -> PipelineFuture {
         let (mut parts, body) = request.into_parts();
-        let policy = self.0.policy.load();
+        let policy = &self.0.policy;
         if parts.headers.len() > policy.header_count {
             self.0.observed.refused.inc();
             return PipelineFuture::refused(too_many_headers(&parts.headers, policy.header_count));
@@ -223,17 +227,36 @@ impl Pipeline {
         if policy.edge {
             request::strip_metadata(&mut parts.headers);
         }
-        let streams = operation.kind() != bowline_core::MethodKind::Unary;
-        let bound = if streams { policy.stream_timeout } else { policy.unary_timeout };
-        let (cx, canceller, verdict) = request::context(&mut parts.headers, protocol, &operation, bound);
+        let route = resolved.as_ref().map(|resolved| resolved.route.index());
+        let guard = self.0.guards.of(route, &operation);
+        let now = Instant::now();
+        let permit = match guard.admit(&parts.headers, peer, now) {
+            Ok(permit) => permit,
+            Err(error) => {
+                tracing::debug!(operation = operation.path(), reason = error.reason(), "call refused");
+                return PipelineFuture::refused(protocol.error_response(&error, None, &parts.headers));
+            }
+        };
+        let (cx, canceller, verdict) =
+            request::context(&mut parts.headers, protocol, &operation, guard.timeout);
         if let Err(error) = verdict {
             self.0.observed.refused.inc();
             return PipelineFuture::refused(protocol.error_response(&error, cx.request_id(), &parts.headers));
         }
+        let deadline = cx.deadline();
         let scope = match resolved {
             Some(resolved) => resolved.into_scope(cx),
             None => Scope::unrouted(cx, protocol, operation.clone()),
         };
+        let turn = Turn {
+            deadline,
+            outcome: scope.outcome.clone(),
+            protocol,
+            content_type: content_type(protocol, &parts.headers),
+        };
+        if guard.bulkhead.is_some() {
+            parts.extensions.insert(Arc::clone(&guard));
+        }
         parts.extensions.insert(scope);
         if self.0.tells_peer {
             parts.extensions.insert(peer.clone());
@@ -242,7 +265,9 @@ impl Pipeline {
         let future = stack.call(Request::from_parts(parts, body));
         PipelineFuture::Running {
             future,
-            held: Some(Held { _canceller: canceller, _in_flight: in_flight }),
+            outcome: turn.outcome.clone(),
+            turn: Some(turn),
+            held: Some(Held { _canceller: canceller, _in_flight: in_flight, guard, permit }),
             operation,
         }
     }
@@ -255,11 +280,66 @@ fn too_many_headers(headers: &HeaderMap, limit: usize) -> Response<Body> {
     Protocol::detect(headers).error_response_with(&error, status, None, headers)
 }
 
+/// How the caller wrote its request, and so reads an error; where the protocol leaves a choice.
+pub(crate) fn content_type(protocol: Protocol, headers: &HeaderMap) -> Option<HeaderValue> {
+    let leaves_a_choice = matches!(protocol, Protocol::GrpcWeb | Protocol::Connect);
+    leaves_a_choice.then(|| headers.get(CONTENT_TYPE).cloned()).flatten()
+}
+
 /// What lives as long as the call: until the answer, or the end of its stream. Dropping it cancels the context, which is how
 /// a caller that went away reaches everything done on its behalf.
 struct Held {
     _canceller: Canceller,
     _in_flight: InFlightGuard,
+    guard: Arc<Guard>,
+    permit: Option<Permit>,
+}
+
+/// What a call's first step needs to know.
+struct Turn {
+    deadline: Option<Instant>,
+    outcome: Outcome,
+    protocol: Protocol,
+    content_type: Option<HeaderValue>,
+}
+
+impl Turn {
+    /// Takes the first step, unless the call has waited for too long.
+    fn begin(&self, held: Option<&mut Held>) -> Result<()> {
+        let now = Instant::now();
+        let Some(held) = held else { return Ok(()) };
+        let criticality = held.permit.as_ref().map(Permit::criticality).unwrap_or_default();
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(held.guard.too_late(criticality));
+        }
+        match held.permit.as_mut().map(|permit| permit.begun(now)) {
+            Some(Err(_)) => Err(held.guard.overloaded(criticality)),
+            _ => Ok(()),
+        }
+    }
+
+    fn refuse(self, error: Error) -> Response<Body> {
+        let asked = HeaderMap::from_iter(self.content_type.map(|value| (CONTENT_TYPE, value)));
+        let response = self.protocol.error_response(&error, None, &asked);
+        self.outcome.fail(error);
+        response
+    }
+}
+
+impl Held {
+    /// The answer is there, or its stream is over: what the limit learns from it.
+    fn end(&mut self, outcome: &Outcome) {
+        let Some(permit) = self.permit.take() else { return };
+        let ended = match outcome.code() {
+            Some(
+                Code::Internal | Code::Unknown | Code::DataLoss | Code::Unavailable | Code::DeadlineExceeded,
+            ) => Ended::Failed,
+            // It says nothing of how long the work takes.
+            Some(Code::Canceled | Code::ResourceExhausted) => return,
+            _ => Ended::Served,
+        };
+        permit.end(ended, Instant::now());
+    }
 }
 
 pin_project_lite::pin_project! {
@@ -269,6 +349,9 @@ pin_project_lite::pin_project! {
         Running {
             #[pin]
             future: <Stack as Service<Request<Body>>>::Future,
+            // Until the first step.
+            turn: Option<Turn>,
+            outcome: Outcome,
             held: Option<Held>,
             operation: Operation,
         },
@@ -285,16 +368,27 @@ impl PipelineFuture {
 impl Future for PipelineFuture {
     type Output = Result<Response<Body>, Infallible>;
 
-    fn poll(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Self::Output> {
-        let response = match self.project() {
+    fn poll(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Self::Output> {
+        let response = match self.as_mut().project() {
             Projected::Refused { response } => response.take().unwrap_or_default(),
-            Projected::Running { future, held, operation } => {
+            Projected::Running { future, turn, outcome, held, operation } => {
+                if let Some(turn) = turn.take()
+                    && let Err(error) = turn.begin(held.as_mut())
+                {
+                    let response = turn.refuse(error);
+                    // What was measuring the call notes how it ended as it goes.
+                    self.set(Self::Refused { response: None });
+                    return Poll::Ready(Ok(response));
+                }
                 // The outermost layer renders every error.
                 let response = ready!(future.poll(task)).unwrap_or_default();
-                let held = held.take();
+                let mut held = held.take();
                 if operation.kind().server_streams() {
                     response.map(|body| body.on_end(move |_| drop(held)))
                 } else {
+                    if let Some(held) = &mut held {
+                        held.end(outcome);
+                    }
                     response
                 }
             }

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bowline_core::{Context, Endpoint, Error, Result};
+use bowline_core::{Context, Endpoint, Error, Instant, Result};
+use bowline_resilience::{Admission, Algorithm, CPU_INTERVAL, CpuMeter, Policies, ServerPolicy};
 use bowline_rpc::{Body, Budget, Health, MethodDef, Reflection, Routes, ServiceDef, ServingStatus};
 use bowline_telemetry::Metrics;
 use http::Request;
+use tokio::time::MissedTickBehavior;
 
 use crate::accept::{Connections, Handler};
 use crate::connection::InFlightGuard;
+use crate::guard::Guards;
 use crate::middleware::Middleware;
 use crate::pipeline::{Pipeline, PipelineFuture, Policy};
 use crate::{Fallback, Limits, ListenAddr, PeerAddr, Tls};
@@ -29,6 +32,10 @@ pub struct ServerOptions {
     pub unary_timeout: Option<Duration>,
     /// The most time a stream gets. None: a watch may last for days.
     pub stream_timeout: Option<Duration>,
+    /// How the limit on requests in flight is found; without one there is none. BBR's, with the processors as its floor.
+    pub admission: Option<Algorithm>,
+    /// What counts for each operation.
+    pub policies: Policies<ServerPolicy>,
     /// Whether callers are strangers: then `x-md-*` headers, which say tenant and metadata, are taken off their requests.
     pub edge: bool,
 }
@@ -46,6 +53,8 @@ impl ServerOptions {
             limits: Limits::default(),
             unary_timeout: Some(Duration::from_secs(30)),
             stream_timeout: None,
+            admission: Some(Algorithm::default()),
+            policies: Policies::default(),
             edge: false,
         })
     }
@@ -72,6 +81,7 @@ pub struct Server {
     metrics: Metrics,
     health: Health,
     building: Option<Building>,
+    pipeline: Option<Pipeline>,
     connections: Option<Arc<Connections>>,
 }
 
@@ -97,6 +107,7 @@ impl Server {
             metrics: Metrics::new(),
             health: Health::new([]),
             building: Some(building),
+            pipeline: None,
             connections: None,
         }
     }
@@ -158,16 +169,20 @@ impl Server {
         let Some(building) = self.building.take() else {
             return Err(Error::failed_precondition(format!("server {} is bound already", self.name)));
         };
-        let pipeline = self.pipeline(building)?;
+        let (pipeline, meter) = self.pipeline(building)?;
         let ServerOptions { listen, tls, limits, .. } = &self.options;
-        let connections = Connections::bind(listen, tls.as_ref(), limits, pipeline)
+        let connections = Connections::bind(listen, tls.as_ref(), limits, pipeline.clone())
             .map_err(|error| error.context(format!("server {}", self.name)))?;
+        if let Some(meter) = meter {
+            connections.own(measure(meter));
+        }
+        self.pipeline = Some(pipeline);
         let endpoint = connections.endpoint().clone();
         self.connections = Some(Arc::new(connections));
         Ok(self.options.advertise.clone().unwrap_or(endpoint))
     }
 
-    fn pipeline(&self, building: Building) -> Result<Pipeline> {
+    fn pipeline(&self, building: Building) -> Result<(Pipeline, Option<CpuMeter>)> {
         let Building { services, middleware, fallback, body_limits } = building;
         let limit = |def: &MethodDef| {
             let own = body_limits.iter().find(|(method, _)| method == def.path);
@@ -188,9 +203,53 @@ impl Server {
             )));
         }
         let ServerOptions { unary_timeout, stream_timeout, edge, .. } = self.options;
-        let header_count = self.options.limits.header_count;
-        let policy = Policy { unary_timeout, stream_timeout, edge, header_count };
-        Ok(Pipeline::new(routes, policy, fallback, middleware, &self.metrics))
+        let policy = Policy { edge, header_count: self.options.limits.header_count };
+        let policies = self.options.policies.clone();
+        if fallback.is_none() {
+            check_names(&policies, &routes)?;
+        }
+        let (admission, meter) = self.admission();
+        let timeouts = (unary_timeout, stream_timeout);
+        let guards = Guards::new(&routes, policies, timeouts, admission, &self.metrics);
+        Ok((Pipeline::new(routes, policy, guards, fallback, middleware, &self.metrics), meter))
+    }
+
+    fn admission(&self) -> (Option<Arc<Admission>>, Option<CpuMeter>) {
+        let Some(mut algorithm) = self.options.admission else { return (None, None) };
+        let meter = CpuMeter::new()
+            .inspect_err(|error| tracing::warn!(%error, "overload is told by waiting times alone"))
+            .ok();
+        if let Algorithm::Bbr(options) = &mut algorithm {
+            options.floor = options.floor.max(meter.as_ref().map_or(1, CpuMeter::processors));
+        }
+        let cpu = meter.as_ref().map(CpuMeter::load).unwrap_or_default();
+        let admission = Admission::new(algorithm, cpu.clone(), Instant::now());
+        let shown = Arc::clone(&admission);
+        let (name, of) = (self.name.clone(), self.name.clone());
+        self.metrics.gauges(
+            "bowline_server_admission_limit",
+            "Requests in flight that the server does at its best; enforced when there is too much to do",
+            "server",
+            move || shown.limit().map(|limit| (name.clone(), f64::from(limit))).into_iter().collect(),
+        );
+        self.metrics.gauges(
+            "bowline_server_cpu_load",
+            "The part of the processors it may use that is used, from 0 to 1",
+            "server",
+            move || vec![(of.clone(), cpu.get())],
+        );
+        (Some(admission), meter)
+    }
+
+    /// Takes other policies, for requests that come from now on. What changes nothing for an operation leaves its tokens
+    /// and places as they are.
+    ///
+    /// # Errors
+    /// `FAILED_PRECONDITION` before [`Server::bind`].
+    pub fn set_policies(&self, policies: Policies<ServerPolicy>) -> Result<()> {
+        let not_bound = || Error::failed_precondition(format!("server {} is not bound", self.name));
+        self.pipeline.as_ref().ok_or_else(not_bound)?.set_policies(policies);
+        Ok(())
     }
 
     fn bound(&self) -> Result<&Arc<Connections>> {
@@ -236,6 +295,38 @@ impl Server {
     /// How many connections there are.
     pub fn connections(&self) -> usize {
         self.connections.as_ref().map_or(0, |connections| connections.len())
+    }
+}
+
+/// A policy for what is not there protects nothing.
+fn check_names(policies: &Policies<ServerPolicy>, routes: &Routes) -> Result<()> {
+    let is_there = |name: &str| {
+        routes.iter().any(|route| [route.operation().service(), route.operation().path()].contains(&name))
+    };
+    match policies.names().find(|name| !is_there(name)) {
+        None => Ok(()),
+        Some(unknown) => {
+            let mounted: Vec<&str> = routes.services().iter().map(|(name, _)| *name).collect();
+            Err(Error::invalid_argument(format!(
+                "a policy names {unknown}, which is not mounted; there are {}",
+                mounted.join(", ")
+            )))
+        }
+    }
+}
+
+/// Measures the processor's load as long as the server listens.
+async fn measure(mut meter: CpuMeter) {
+    let mut interval = tokio::time::interval(CPU_INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = false;
+    loop {
+        interval.tick().await;
+        if let Err(error) = meter.measure(Instant::now())
+            && !std::mem::replace(&mut told, true)
+        {
+            tracing::warn!(%error, "the processor's load is not known");
+        }
     }
 }
 

@@ -100,7 +100,7 @@ pub fn counts(
     let (clock, rng) = (ManualClock::new(), SeededRng::new(seed));
     let mut counts = vec![0; index.len()];
     for key in 0..picks {
-        let ask = Ask::new(clock.now(), &rng).with_key(bowline_balance::hash_of(&key.to_string()));
+        let ask = Ask::new(clock.now(), &rng).with_key(bowline_balance::hash_of(key.to_string()));
         counts[index.pick(picker, request, &ask).unwrap().unwrap()] += 1;
     }
     counts

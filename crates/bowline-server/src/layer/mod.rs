@@ -4,6 +4,7 @@
 //! An error a layer returns is rendered by the outermost one in the request's protocol.
 
 pub mod deadline;
+pub mod isolate;
 pub mod observe;
 pub mod recover;
 

@@ -17,7 +17,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 
 use super::{Inner, Request, Response, ready_when_inner_is};
-use crate::pipeline::Observed;
+use crate::pipeline::{Observed, content_type};
 
 /// Measures each call, logs how it ended, and renders an error.
 #[derive(Clone, Debug)]
@@ -45,9 +45,7 @@ impl<S: Inner> tower::Service<Request> for Observe<S> {
             operation: scope.operation.clone(),
             protocol: scope.protocol,
             outcome: scope.outcome.clone(),
-            content_type: matches!(scope.protocol, Protocol::GrpcWeb | Protocol::Connect)
-                .then(|| request.headers().get(CONTENT_TYPE).cloned())
-                .flatten(),
+            content_type: content_type(scope.protocol, request.headers()),
             in_flight: Some(self.observed.operation(scope).start()),
             started: Instant::now(),
         });
@@ -133,11 +131,20 @@ impl Call {
     }
 
     fn end(&mut self) {
+        let Some(in_flight) = self.in_flight.take() else { return };
         let took = self.started.elapsed();
-        if let Some(in_flight) = self.in_flight.take() {
-            in_flight.end(self.outcome.code(), took);
-        }
+        in_flight.end(self.outcome.code(), took);
         current::enter(&self.cx, || log(&self.operation, self.protocol, &self.outcome, took));
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        // Nobody waits for the answer any more; or the call was refused when its turn came.
+        if !self.outcome.is_known() {
+            self.outcome.fail_with(Code::Canceled);
+        }
+        self.end();
     }
 }
 

@@ -1,0 +1,223 @@
+//! Who gets in: the adaptive limit, rates, bulkheads, timeouts, by the policy of each operation.
+//!
+//! This is decided from a request's head alone, before its context is made and before its body is read: what is refused
+//! must cost next to nothing, for it comes when there is least to spare.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bowline_balance::hash_of;
+use bowline_core::{Criticality, Error, Instant, MethodKind, Operation, Result};
+use bowline_resilience::{
+    Admission, Arrival, Bulkhead, KeyedBuckets, Limited, Overloaded, Permit, Policies, ServerPolicy,
+    TokenBucket, reason,
+};
+use bowline_rpc::Routes;
+use bowline_rpc::headers::{CALLER, CRITICALITY, TENANT};
+use bowline_telemetry::{Metrics, OperationRejections, Rejections, Side};
+use http::HeaderMap;
+
+use crate::PeerAddr;
+
+/// Services that are asked how this one is. They are never shed: who is refused an answer takes it for dead.
+const ABOUT_ITSELF: [&str; 3] = [
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+];
+
+/// What guards all operations of a server.
+pub(crate) struct Guards {
+    admission: Option<Arc<Admission>>,
+    rejections: Rejections,
+    /// What counts where no policy says otherwise: for unary calls, and for streams.
+    defaults: (Option<Duration>, Option<Duration>),
+    operations: Vec<Operation>,
+    table: ArcSwap<Table>,
+}
+
+struct Table {
+    policies: Policies<ServerPolicy>,
+    routes: Vec<Arc<Guard>>,
+    /// Of operations that a fallback answers: as many as it names.
+    others: Mutex<HashMap<String, Arc<Guard>>>,
+}
+
+/// What guards one operation.
+pub(crate) struct Guard {
+    policy: ServerPolicy,
+    pub(crate) timeout: Option<Duration>,
+    admission: Option<Arc<Admission>>,
+    hash: u64,
+    streams: bool,
+    rate: Option<TokenBucket>,
+    callers: Option<KeyedBuckets>,
+    tenants: Option<KeyedBuckets>,
+    pub(crate) bulkhead: Option<Bulkhead>,
+    rejections: Arc<OperationRejections>,
+}
+
+impl Guards {
+    pub(crate) fn new(
+        routes: &Routes,
+        policies: Policies<ServerPolicy>,
+        defaults: (Option<Duration>, Option<Duration>),
+        admission: Option<Arc<Admission>>,
+        metrics: &Metrics,
+    ) -> Self {
+        let operations: Vec<Operation> = routes.iter().map(|route| route.operation().clone()).collect();
+        let rejections = Rejections::new(metrics, Side::Server);
+        let table = Table { policies: Policies::default(), routes: Vec::new(), others: Mutex::default() };
+        let this = Self { admission, rejections, defaults, operations, table: ArcSwap::from_pointee(table) };
+        this.set(policies);
+        this
+    }
+
+    /// Takes other policies. What an operation's stay as they are for goes on with the tokens and places that it has.
+    pub(crate) fn set(&self, policies: Policies<ServerPolicy>) {
+        let before = self.table.load();
+        let now = Instant::now();
+        let routes = self.operations.iter().enumerate().map(|(index, operation)| {
+            let policy = policies.of(operation);
+            match before.routes.get(index).filter(|guard| guard.policy == policy) {
+                Some(same) => Arc::clone(same),
+                None => Arc::new(self.guard(operation, policy, now)),
+            }
+        });
+        let routes = routes.collect();
+        self.table.store(Arc::new(Table { policies, routes, others: Mutex::default() }));
+    }
+
+    fn guard(&self, operation: &Operation, policy: ServerPolicy, now: Instant) -> Guard {
+        let streams = operation.kind() != MethodKind::Unary;
+        let default = if streams { self.defaults.1 } else { self.defaults.0 };
+        let about_itself = ABOUT_ITSELF.contains(&operation.service());
+        let admitted = policy.admission.unwrap_or(true) && !about_itself;
+        let keyed = |rate| KeyedBuckets::new(rate, KeyedBuckets::MOST, now);
+        Guard {
+            timeout: policy.timeout.or(default),
+            admission: self.admission.clone().filter(|_| admitted),
+            hash: hash_of(operation.path()),
+            streams,
+            rate: policy.rate.map(|rate| TokenBucket::new(rate, now)),
+            callers: policy.caller_rate.map(keyed),
+            tenants: policy.tenant_rate.map(keyed),
+            bulkhead: policy.bulkhead.map(|options| Bulkhead::new(options, now)),
+            rejections: self.rejections.operation(operation),
+            policy,
+        }
+    }
+
+    /// What guards an operation: by its place among the routes, or by its name.
+    pub(crate) fn of(&self, route: Option<usize>, operation: &Operation) -> Arc<Guard> {
+        let table = self.table.load();
+        if let Some(guard) = route.and_then(|route| table.routes.get(route)) {
+            return Arc::clone(guard);
+        }
+        let mut others = table.others.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(guard) = others.get(operation.path()) {
+            return Arc::clone(guard);
+        }
+        let guard = Arc::new(self.guard(operation, table.policies.of(operation), Instant::now()));
+        others.insert(operation.path().to_owned(), Arc::clone(&guard));
+        guard
+    }
+}
+
+impl Guard {
+    /// Lets a request in, or says why not. Where there is a limit, the permit is to be kept until the call ends.
+    pub(crate) fn admit(&self, headers: &HeaderMap, peer: &PeerAddr, now: Instant) -> Result<Option<Permit>> {
+        let permit = match &self.admission {
+            None => None,
+            Some(admission) => {
+                let criticality = criticality(headers);
+                let arrival =
+                    Arrival { now, criticality, caller: caller_hash(headers, peer), operation: self.hash };
+                match admission.admit(&arrival) {
+                    // How long a stream lasts says nothing of how busy the service is.
+                    Ok(_) if self.streams => None,
+                    Ok(permit) => Some(permit),
+                    Err(Overloaded { .. }) => return Err(self.overloaded(criticality)),
+                }
+            }
+        };
+        if self.rate.is_some() || self.callers.is_some() || self.tenants.is_some() {
+            self.check_rates(headers, peer, now)?;
+        }
+        Ok(permit)
+    }
+
+    fn check_rates(&self, headers: &HeaderMap, peer: &PeerAddr, now: Instant) -> Result<()> {
+        let refused = |whose| {
+            move |Limited { retry_after }| {
+                self.rejections.count(reason::RATELIMITED, criticality(headers));
+                reason::rate_limited(whose, retry_after)
+            }
+        };
+        // The narrowest first: who is refused for itself takes nothing from the others.
+        if let Some(callers) = &self.callers {
+            let taken = callers.take(&caller(headers, peer), now);
+            taken.map_err(refused("this caller calls the operation more often than it may"))?;
+        }
+        if let Some(tenants) = &self.tenants {
+            let tenant = headers.get(TENANT).and_then(|name| name.to_str().ok()).unwrap_or_default();
+            let taken = tenants.take(tenant, now);
+            taken.map_err(refused("the tenant's callers call the operation more often than they may"))?;
+        }
+        match &self.rate {
+            None => Ok(()),
+            Some(rate) => {
+                rate.take(now).map_err(refused("the operation is called more often than it may be"))
+            }
+        }
+    }
+
+    /// There is too much to do for it.
+    pub(crate) fn overloaded(&self, criticality: Criticality) -> Error {
+        self.rejections.count(reason::OVERLOADED, criticality);
+        reason::overloaded("the server has too much to do", Overloaded::RETRY_AFTER)
+    }
+
+    /// The bulkhead has no place for it.
+    pub(crate) fn no_place(&self, criticality: Criticality) -> Error {
+        self.rejections.count(reason::OVERLOADED, criticality);
+        reason::overloaded("as many calls of this operation run and wait as may", Overloaded::RETRY_AFTER)
+    }
+
+    /// Its time was over before it was begun.
+    pub(crate) fn too_late(&self, criticality: Criticality) -> Error {
+        self.rejections.count(reason::DEADLINE_EXCEEDED, criticality);
+        Error::deadline_exceeded("the deadline had passed before the call was begun")
+            .with_reason(reason::DEADLINE_EXCEEDED)
+    }
+}
+
+fn criticality(headers: &HeaderMap) -> Criticality {
+    let named = headers.get(&CRITICALITY).and_then(|name| name.to_str().ok());
+    named.and_then(Criticality::parse).unwrap_or_default()
+}
+
+/// As [`caller`], without making a text of an address.
+fn caller_hash(headers: &HeaderMap, peer: &PeerAddr) -> u64 {
+    match (headers.get(&CALLER).and_then(|name| name.to_str().ok()), peer) {
+        (Some(name), _) if !name.is_empty() => hash_of(name),
+        (_, PeerAddr::Tcp(address)) => match address.ip() {
+            IpAddr::V4(ip) => hash_of(ip.octets()),
+            IpAddr::V6(ip) => hash_of(ip.octets()),
+        },
+        (_, PeerAddr::Local) => 0,
+    }
+}
+
+/// Who calls: by its name, which our channels tell; else by its address.
+fn caller<'a>(headers: &'a HeaderMap, peer: &PeerAddr) -> Cow<'a, str> {
+    match (headers.get(&CALLER).and_then(|name| name.to_str().ok()), peer) {
+        (Some(name), _) if !name.is_empty() => name.into(),
+        (_, PeerAddr::Tcp(address)) => address.ip().to_string().into(),
+        (_, PeerAddr::Local) => "".into(),
+    }
+}

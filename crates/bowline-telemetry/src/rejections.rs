@@ -1,0 +1,101 @@
+//! Metrics of requests that were refused before they did anything.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bowline_core::{Criticality, Operation};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+
+use crate::{Metrics, Side};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    service: String,
+    method: String,
+    reason: &'static str,
+    criticality: &'static str,
+}
+
+/// Refused requests by operation, reason and criticality: `bowline_server_rejected_total`, `bowline_client_rejected_total`.
+#[derive(Clone, Debug)]
+pub struct Rejections(Family<Labels, Counter>);
+
+impl Rejections {
+    /// Registers the family of one side.
+    pub fn new(metrics: &Metrics, side: Side) -> Self {
+        let (prefix, what) = match side {
+            Side::Server => ("bowline_server", "Requests refused before anything was done for them"),
+            Side::Client => ("bowline_client", "Requests that were not sent"),
+        };
+        let family = Family::default();
+        metrics.register(&format!("{prefix}_rejected"), what, family.clone());
+        Self(family)
+    }
+
+    /// Those of one operation. Keep it: the look-up by name happens here and not per request.
+    pub fn operation(&self, operation: &Operation) -> Arc<OperationRejections> {
+        Arc::new(OperationRejections {
+            family: self.0.clone(),
+            service: operation.service().to_owned(),
+            method: operation.method().to_owned(),
+            known: Mutex::default(),
+        })
+    }
+}
+
+/// Refused requests of one operation.
+#[derive(Debug)]
+pub struct OperationRejections {
+    family: Family<Labels, Counter>,
+    service: String,
+    method: String,
+    /// Each appears on the page with its first request. There are a few reasons.
+    known: Mutex<Vec<(&'static str, Criticality, Counter)>>,
+}
+
+impl OperationRejections {
+    /// One was refused for `reason`.
+    pub fn count(&self, reason: &'static str, criticality: Criticality) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((.., counter)) = known.iter().find(|(r, c, _)| *r == reason && *c == criticality) {
+            counter.inc();
+            return;
+        }
+        let labels = Labels {
+            service: self.service.clone(),
+            method: self.method.clone(),
+            reason,
+            criticality: criticality.as_str(),
+        };
+        let counter = self.family.get_or_create_owned(&labels);
+        counter.inc();
+        known.push((reason, criticality, counter));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bowline_core::MethodKind;
+
+    use super::*;
+
+    #[test]
+    fn each_reason_is_counted_apart() {
+        let metrics = Metrics::new();
+        let rejections = Rejections::new(&metrics, Side::Server);
+        let operation = rejections.operation(&Operation::new("a.B", "C", MethodKind::Unary));
+        for _ in 0..3 {
+            operation.count("OVERLOADED", Criticality::Sheddable);
+        }
+        operation.count("OVERLOADED", Criticality::Critical);
+        operation.count("RATELIMITED", Criticality::Critical);
+        let page = metrics.encode().unwrap();
+        let line = |rest: &str| {
+            page.lines().any(|line| line.starts_with("bowline_server_rejected_total{") && line.contains(rest))
+        };
+        assert!(line(r#"reason="OVERLOADED",criticality="SHEDDABLE"} 3"#), "{page}");
+        assert!(line(r#"reason="OVERLOADED",criticality="CRITICAL"} 1"#), "{page}");
+        assert!(line(r#"reason="RATELIMITED",criticality="CRITICAL"} 1"#), "{page}");
+    }
+}
