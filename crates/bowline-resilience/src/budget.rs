@@ -6,12 +6,15 @@ use bowline_core::Instant;
 
 use crate::window::{Ticks, Window};
 
-/// How much a client may add to its load by sending requests again, as in Finagle's retry budget.
+/// How much a client may add to its load by sending requests again.
+///
+/// As Finagle's retry budget, but for the share of those who send little: there it is 10 a second *on top of* the part,
+/// and a thousand clients of one request a second each would double their load. Here it is the larger of the two.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BudgetOptions {
     /// A part of the requests: 0.2.
     pub ratio: f64,
-    /// And so many a second, for clients that send little: 10.
+    /// But so many a second at least, for clients that send little: 1.
     pub per_second: f64,
     /// How long the past is: 10 s.
     pub window: Duration,
@@ -19,7 +22,7 @@ pub struct BudgetOptions {
 
 impl Default for BudgetOptions {
     fn default() -> Self {
-        Self { ratio: 0.2, per_second: 10.0, window: Duration::from_secs(10) }
+        Self { ratio: 0.2, per_second: 1.0, window: Duration::from_secs(10) }
     }
 }
 
@@ -53,7 +56,7 @@ pub struct Budget {
 const BUCKETS: u32 = 10;
 
 impl Budget {
-    /// Full, of what each second brings.
+    /// With what each second brings.
     pub fn new(options: BudgetOptions, now: Instant) -> Self {
         Self {
             ticks: Ticks::new(now, options.window / BUCKETS),
@@ -72,7 +75,8 @@ impl Budget {
         let tick = self.ticks.at(now);
         let [requests, further] = self.window.sums(tick);
         let share = self.options.ratio.max(0.0) * requests as f64;
-        let all = share + self.options.per_second.max(0.0) * self.options.window.as_secs_f64();
+        let least = self.options.per_second.max(0.0) * self.options.window.as_secs_f64();
+        let all = share.max(least);
         let has_left = further as f64 + 1.0 <= all;
         if has_left {
             self.window.add(tick, [0, 1]);
@@ -88,17 +92,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_a_part_of_what_was_asked_lately_and_a_few_a_second() {
+    fn it_is_a_part_of_what_was_asked_lately_and_one_a_second_at_least() {
         let clock = ManualClock::new();
         let budget = Budget::new(BudgetOptions::default(), clock.now());
         let spend = || (0..100_000).filter(|_| budget.withdraw(clock.now())).count();
-        assert_eq!(spend(), 100, "10 a second for 10 s");
+        assert_eq!(spend(), 10, "one a second for 10 s");
         for _ in 0..1_000 {
             budget.deposit(clock.now());
         }
-        assert_eq!(spend(), 200);
+        assert_eq!(spend(), 190, "a fifth, with what was spent");
         clock.advance(Duration::from_secs(11));
-        assert_eq!(spend(), 100, "what was long ago counts no more");
+        assert_eq!(spend(), 10, "what was long ago counts no more");
     }
 
     #[test]

@@ -3,3 +3,4 @@
 mod engine;
 mod numbers;
 pub mod overload;
+pub mod storm;
