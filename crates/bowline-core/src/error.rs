@@ -48,6 +48,7 @@ struct Inner {
     public_message: Option<Cow<'static, str>>,
     metadata: BTreeMap<String, String>,
     retry_after: Option<Duration>,
+    forbids_retry: bool,
     remote: bool,
     /// Innermost first.
     context: Vec<Cow<'static, str>>,
@@ -78,6 +79,7 @@ impl Error {
             public_message: None,
             metadata: BTreeMap::new(),
             retry_after: None,
+            forbids_retry: false,
             remote: false,
             context: Vec::new(),
             source: None,
@@ -132,6 +134,7 @@ impl Error {
             outer.0.domain = inner.0.domain.clone();
             outer.0.metadata = inner.0.metadata.clone();
             outer.0.retry_after = inner.0.retry_after;
+            outer.0.forbids_retry = inner.0.forbids_retry;
             outer.0.remote = inner.0.remote;
             // The root was seen by the inner error; its backtrace stays the one that counts.
             outer.0.backtrace = Backtrace::disabled();
@@ -187,6 +190,14 @@ impl Error {
     #[must_use]
     pub fn with_retry_after(mut self, delay: Duration) -> Self {
         self.0.retry_after = Some(delay);
+        self
+    }
+
+    /// Says that it was tried again already, or must not be: callers do not try again on their own. Otherwise each layer of
+    /// callers would multiply what a failing service gets.
+    #[must_use]
+    pub fn without_retry(mut self) -> Self {
+        self.0.forbids_retry = true;
         self
     }
 
@@ -256,6 +267,11 @@ impl Error {
     /// When it is worth trying again, if the failing side said so.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
+    }
+
+    /// Whether callers are not to try again: see [`Error::without_retry`].
+    pub fn forbids_retry(&self) -> bool {
+        self.0.forbids_retry
     }
 
     /// Whether it was received from another process.

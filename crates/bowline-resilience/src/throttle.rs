@@ -14,7 +14,7 @@ use crate::window::{Ticks, Window};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ThrottleOptions {
     /// How many requests there may be for each that is accepted: 2. What is less critical gets less, a quarter of `K` at
-    /// most; what is most critical gets twice as much.
+    /// most; what is most critical gets twice as much. 0 turns the throttle off.
     pub k: f64,
     /// How long the past is: 10 s.
     pub window: Duration,
@@ -62,6 +62,9 @@ impl Throttle {
     /// # Errors
     /// [`Throttled`] if it is not to be sent.
     pub fn ask(&self, criticality: Criticality, now: Instant, rng: &impl Rng) -> Result<(), Throttled> {
+        if self.options.k <= 0.0 {
+            return Ok(());
+        }
         let tick = self.ticks.at(now);
         let [requests, accepts] = self.window.sums(tick);
         self.window.add(tick, [1, 0]);

@@ -1,6 +1,7 @@
 //! What a gRPC server answers: messages, then a status.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -12,7 +13,7 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as _;
 
 use crate::envelope::Messages;
-use crate::headers::{GRPC_MESSAGE, GRPC_STATUS_DETAILS, grpc_status};
+use crate::headers::{GRPC_MESSAGE, GRPC_STATUS_DETAILS, RETRY_PUSHBACK, forbids_retry, grpc_status};
 use crate::proto::google::rpc::Status;
 use crate::{Body, DEFAULT_BODY_LIMIT, wire};
 
@@ -114,7 +115,7 @@ fn broken_off() -> Error {
 }
 
 /// The status in headers or trailers: `None` where there is none.
-fn status(headers: &HeaderMap) -> Option<Result<()>> {
+pub(crate) fn status(headers: &HeaderMap) -> Option<Result<()>> {
     let Some(code) = grpc_status(headers)? else { return Some(Ok(())) };
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let message = text(GRPC_MESSAGE).unwrap_or_default();
@@ -124,5 +125,11 @@ fn status(headers: &HeaderMap) -> Option<Result<()>> {
         Status::decode_from_slice(&bytes).ok()
     });
     let details = details.into_iter().flat_map(|status| status.details);
-    Some(Err(wire::received(code, message.into_owned(), details)))
+    let error = wire::received(code, message.into_owned(), details);
+    let pushback = headers.get(RETRY_PUSHBACK).and_then(|value| value.to_str().ok()?.parse().ok());
+    Some(Err(match pushback {
+        _ if forbids_retry(headers) => error.without_retry(),
+        Some(millis) => error.with_retry_after(Duration::from_millis(millis)),
+        None => error,
+    }))
 }

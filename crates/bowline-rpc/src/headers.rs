@@ -1,7 +1,7 @@
 //! The headers that bowline reads and writes, by name; and the one status that several places read.
 
-use bowline_core::Code;
-use http::{HeaderMap, HeaderName};
+use bowline_core::{Code, Error};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// gRPC's status, a number.
 pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -9,6 +9,8 @@ pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 pub const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// gRPC's `google.rpc.Status`, in base64.
 pub const GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+/// When to send a request again that failed, in milliseconds; a negative number is never (gRFC A6).
+pub const RETRY_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 /// How a gRPC request's messages are compressed.
 pub const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 /// How the answer's messages may be compressed.
@@ -29,6 +31,18 @@ pub const CALLER: HeaderName = HeaderName::from_static("x-md-local-caller");
 pub const CRITICALITY: HeaderName = HeaderName::from_static(bowline_core::Criticality::KEY);
 /// The tenant's name.
 pub const TENANT: HeaderName = HeaderName::from_static("x-md-global-tenant");
+
+/// Whether a server says in headers or trailers not to send the request again: by a negative number, or by one that is none
+/// (gRFC A6).
+pub fn forbids_retry(headers: &HeaderMap) -> bool {
+    let number = |value: &HeaderValue| value.to_str().ok()?.parse::<u64>().ok();
+    headers.get(RETRY_PUSHBACK).is_some_and(|value| number(value).is_none())
+}
+
+/// The failure that gRPC's headers or trailers tell, with all its details. `None` for success, and where there is no status.
+pub fn grpc_failure(headers: &HeaderMap) -> Option<Error> {
+    crate::answer::status(headers)?.err()
+}
 
 /// The gRPC status in headers or trailers. The outer option is `None` where there is none; the inner one for success.
 pub fn grpc_status(headers: &HeaderMap) -> Option<Option<Code>> {

@@ -102,6 +102,7 @@ pub(crate) fn rest_error(
 }
 
 fn retry_after(error: &Error, headers: &mut HeaderMap) {
+    wire::write_pushback(headers, error);
     if let Some(delay) = error.retry_after() {
         // Whole seconds, rounded up: too early is the one thing it must not be.
         headers.insert(RETRY_AFTER, HeaderValue::from(delay.as_millis().div_ceil(1000) as u64));

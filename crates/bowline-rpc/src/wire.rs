@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Serialize;
 
-use crate::headers::{GRPC_MESSAGE, GRPC_STATUS, GRPC_STATUS_DETAILS};
+use crate::headers::{GRPC_MESSAGE, GRPC_STATUS, GRPC_STATUS_DETAILS, RETRY_PUSHBACK};
 use crate::proto::google::rpc::{ErrorInfo, RequestInfo, RetryInfo, Status};
 
 /// The most bytes a message has on the wire, and the most all metadata has. An error travels in headers, whose room is
@@ -42,11 +42,24 @@ pub(crate) fn to_connect(error: &Error, request_id: Option<&RequestId>) -> Conne
             debug: None,
         });
     }
-    wire
+    let mut trailers = HeaderMap::new();
+    write_pushback(&mut trailers, error);
+    if trailers.is_empty() { wire } else { wire.with_trailers(trailers) }
+}
+
+/// Says when to send the request again, if the error says so.
+pub(crate) fn write_pushback(headers: &mut HeaderMap, error: &Error) {
+    let value = match error.retry_after() {
+        _ if error.forbids_retry() => HeaderValue::from_static("-1"),
+        Some(delay) => HeaderValue::from(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
+        None => return,
+    };
+    headers.insert(RETRY_PUSHBACK, value);
 }
 
 /// gRPC's status, in a response's head or its trailers.
 pub(crate) fn write_status(headers: &mut HeaderMap, error: &Error, request_id: Option<&RequestId>) {
+    write_pushback(headers, error);
     let message = message(error);
     headers.insert(GRPC_STATUS, HeaderValue::from(error.code().number()));
     let encoded = utf8_percent_encode(message, ESCAPED).to_string();

@@ -226,3 +226,23 @@ async fn what_is_refused_is_counted_by_its_reason() {
     assert!(page.contains(line), "{page}");
     assert!(page.contains("bowline_server_cpu_load"), "{page}");
 }
+
+#[tokio::test]
+async fn a_server_says_when_to_come_again() {
+    let running = Running::start().unwrap();
+    let client = running.client().unwrap();
+    let busy = || FailRequest { how: "BUSY".into(), ..Default::default() };
+    let error = client.fail(&Context::background(), busy()).await.unwrap_err();
+    assert_eq!(error.retry_after(), Some(Duration::from_millis(1500)));
+    // gRPC's own clients look at the header.
+    let mut http = Http::connect(&running.endpoint).await;
+    let answer = http
+        .call(
+            "POST",
+            "/testing.v1.Testing/Fail",
+            &[("content-type", "application/json")],
+            r#"{"how":"BUSY"}"#,
+        )
+        .await;
+    assert_eq!(answer.header("grpc-retry-pushback-ms"), "1500");
+}
