@@ -5,15 +5,25 @@
 //! begin (a refused stream, a GOAWAY, a connection that could not be made) is sent again elsewhere without anybody noticing;
 //! what it may have begun is not.
 
+mod attempt;
+mod balance;
 mod channel;
 mod connect;
 mod connection;
 mod headers;
+mod keeper;
+mod measuring;
+mod mirror;
 mod node;
 mod nodes;
 mod options;
+mod probe;
+mod signals;
 mod tls;
 
+pub use balance::{Balance, Mirroring, PickerKind};
 pub use channel::{Channel, ChannelBuilder, ChannelFactory};
 pub use options::{ChannelOptions, HttpVersion};
 pub use tls::ClientTls;
+
+pub use bowline_balance::{ActiveProbes, Canary, Ejection, LEAST, SLOT, SlowStart, ZonePolicy, Zones};

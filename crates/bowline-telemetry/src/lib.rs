@@ -4,10 +4,12 @@
 //! - [`Metrics`]: a registry in Prometheus' format, with [`CallMetrics`] for every operation a service serves or calls.
 
 mod calls;
+mod channels;
 pub mod logs;
 mod metrics;
 
 pub use calls::{CallMetrics, InFlight, OperationMetrics, Side};
+pub use channels::{ChannelMetrics, InstanceCounts};
 pub use metrics::Metrics;
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::gauge::Gauge;
