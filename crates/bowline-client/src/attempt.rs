@@ -135,9 +135,7 @@ impl Nodes {
         };
         prepare(&mut request, call.cx, node);
         match place.send(request).await {
-            Ok(response) => {
-                Ok(Answer { response, place, landing: flight.answered(call.kind) })
-            }
+            Ok(response) => Ok(Answer { response, place, landing: flight.answered(call.kind) }),
             Err(failure) => Err(Failed::sent(node, failure, flight)),
         }
     }

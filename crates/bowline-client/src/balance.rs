@@ -4,14 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bowline_balance::{
-    ActiveProbes, Ask, Canary, Candidate, ConsistentHash, Ejection, Field, IndexOptions, LEAST, LeastRequest, P2c, Picker,
-    SlowStart, Subsetting, WeightedRandom, WeightedRoundRobin, Zones, hash_of,
+    ActiveProbes, Ask, Canary, Candidate, ConsistentHash, Ejection, Field, IndexOptions, LEAST, LeastRequest,
+    P2c, Picker, SlowStart, Subsetting, WeightedRandom, WeightedRoundRobin, Zones, hash_of,
 };
 
-
-use bowline_core::{
-    Context, Error, GLOBAL_PREFIX, InstanceId, LOCAL_PREFIX, Result, Rng, SystemRng, Tenant,
-};
+use bowline_core::{Context, Error, GLOBAL_PREFIX, InstanceId, LOCAL_PREFIX, Result, Rng, SystemRng, Tenant};
 
 /// Who of those that may take a request gets it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -167,7 +164,12 @@ impl Balance {
         require(is_above_0, "slow_start.aggression", &aggression, "use a number above 0")?;
         self.ejection.as_ref().map_or(Ok(()), check_ejection)?;
         if let Some(probes) = &self.probes {
-            require(probes.at_once > 0, "probes.at_once", &probes.at_once, "use 1 or more, or turn them off")?;
+            require(
+                probes.at_once > 0,
+                "probes.at_once",
+                &probes.at_once,
+                "use 1 or more, or turn them off",
+            )?;
             require(!probes.quiet.is_zero(), "probes.quiet", &"0s", "use 1ms or more")?;
         }
         if let Some(canary) = &self.canary {
@@ -238,7 +240,12 @@ fn is_tenant(key: &str, tenant: &Tenant) -> Result<()> {
 
 fn is_metadata(key: &str, name: &str) -> Result<()> {
     let mend = format!("use a metadata key, which begins with {GLOBAL_PREFIX} or {LOCAL_PREFIX}");
-    require(name.starts_with(GLOBAL_PREFIX) || name.starts_with(LOCAL_PREFIX), key, &format!("`{name}`"), &mend)
+    require(
+        name.starts_with(GLOBAL_PREFIX) || name.starts_with(LOCAL_PREFIX),
+        key,
+        &format!("`{name}`"),
+        &mend,
+    )
 }
 
 #[cfg(test)]
@@ -255,23 +262,38 @@ mod tests {
         type Change = fn(&mut Balance);
         let cases: [(Change, &str); 12] = [
             (|b| b.subset = Some(5), "balance.subset is 5"),
-            (|b| b.picker = PickerKind::ConsistentHash { key: "user".into() }, "picker.consistent_hash.key is `user`"),
+            (
+                |b| b.picker = PickerKind::ConsistentHash { key: "user".into() },
+                "picker.consistent_hash.key is `user`",
+            ),
             (|b| b.clusters = [("a".into(), -1.0)].into(), "balance.clusters.a is -1"),
             (|b| b.zones.callers = [("a".into(), f64::NAN)].into(), "balance.zones.callers.a is NaN"),
             (|b| b.slow_start.minimum = 2.0, "balance.slow_start.minimum is 2"),
             (|b| b.slow_start.aggression = 0.0, "balance.slow_start.aggression is 0"),
-            (|b| b.ejection = Some(Ejection { percentage: 101, ..Ejection::default() }), "ejection.percentage is 101"),
+            (
+                |b| b.ejection = Some(Ejection { percentage: 101, ..Ejection::default() }),
+                "ejection.percentage is 101",
+            ),
             (
                 |b| b.ejection = Some(Ejection { interval: Duration::ZERO, ..Ejection::default() }),
                 "ejection.interval is 0s",
             ),
-            (|b| b.probes = Some(ActiveProbes { at_once: 0, ..ActiveProbes::default() }), "probes.at_once is 0"),
+            (
+                |b| b.probes = Some(ActiveProbes { at_once: 0, ..ActiveProbes::default() }),
+                "probes.at_once is 0",
+            ),
             (
                 |b| b.canary = Some(Canary { tenant: Tenant::base(), percent: 1.0, key: None }),
                 "canary.tenant is production itself",
             ),
-            (|b| b.mirror = Some(Mirroring::new(Tenant::new("s").unwrap(), 101.0, 1.0)), "mirror.percent is 101"),
-            (|b| b.mirror = Some(Mirroring::new(Tenant::new("s").unwrap(), 1.0, 0.0)), "mirror.per_second is 0"),
+            (
+                |b| b.mirror = Some(Mirroring::new(Tenant::new("s").unwrap(), 101.0, 1.0)),
+                "mirror.percent is 101",
+            ),
+            (
+                |b| b.mirror = Some(Mirroring::new(Tenant::new("s").unwrap(), 1.0, 0.0)),
+                "mirror.per_second is 0",
+            ),
         ];
         for (change, told) in cases {
             let mut balance = Balance::default();

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bowline_core::{Context, Scheme, SystemRng};
-use bowline_rpc::{Body, Protocol};
 use bowline_rpc::headers::{CONNECT_TIMEOUT, GRPC_TIMEOUT, REQUEST_ID, REST_TIMEOUT, TENANT};
+use bowline_rpc::{Body, Protocol};
 use http::Request;
 use http::header::{HeaderMap, HeaderValue};
 use http::uri::Scheme as UriScheme;

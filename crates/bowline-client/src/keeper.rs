@@ -99,7 +99,8 @@ impl Keeper {
             return None;
         }
         let balance = &self.shared.options.balance;
-        let back = balance.ejection.and_then(|ejection| ejection.next_return(&nodes, now)).map(|left| now + left);
+        let back =
+            balance.ejection.and_then(|ejection| ejection.next_return(&nodes, now)).map(|left| now + left);
         let probe = self.wants_probes(&nodes).then_some(self.probe_at);
         [Some(self.sweep_at), back, probe, self.warm_at].into_iter().flatten().min()
     }
@@ -108,7 +109,9 @@ impl Keeper {
         let wanted = self.shared.signals.take();
         let nodes = self.current.load_full();
         let ejection = self.shared.options.balance.ejection;
-        let is_over = ejection.and_then(|ejection| ejection.next_return(&nodes, now)).is_some_and(|left| left.is_zero());
+        let is_over = ejection
+            .and_then(|ejection| ejection.next_return(&nodes, now))
+            .is_some_and(|left| left.is_zero());
         let mut is_due = wanted.rebuild;
         if is_over || now >= self.sweep_at {
             ejection.inspect(|ejection| drop(ejection.sweep(&nodes, now)));
@@ -138,9 +141,10 @@ impl Keeper {
         let usable = self.snapshot.instances.iter().filter(|i| i.status == InstanceStatus::Up);
         let node = |instance: &Arc<Instance>| {
             let endpoint = endpoint(instance)?;
-            let link = links
-                .get(&(&instance.id, endpoint))
-                .map_or_else(|| Link::new(endpoint.clone(), Arc::clone(&self.shared)), |link| Arc::clone(link));
+            let link = links.get(&(&instance.id, endpoint)).map_or_else(
+                || Link::new(endpoint.clone(), Arc::clone(&self.shared)),
+                |link| Arc::clone(link),
+            );
             Some(Node { instance: Arc::clone(instance), link })
         };
         let nodes: Vec<Node> = usable.filter_map(node).collect();

@@ -51,7 +51,9 @@ impl Mirrors {
                     Some(_) => "failed",
                 },
                 Err(error) if error.is_timeout() => "timed_out",
-                Err(error) if error.reason() == "TENANT_UNROUTABLE" || error.reason() == "NO_INSTANCE" => "no_instance",
+                Err(error) if error.reason() == "TENANT_UNROUTABLE" || error.reason() == "NO_INSTANCE" => {
+                    "no_instance"
+                }
                 Err(_) => "failed",
             };
             at.shared.metrics.mirrored(result);

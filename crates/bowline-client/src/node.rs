@@ -234,6 +234,7 @@ impl Link {
         match result {
             Ok(connection) => {
                 if self.dead.load(Ordering::Relaxed) && self.dead.swap(false, Ordering::Relaxed) {
+                    self.load.came_back();
                     self.shared.signals.rebuild();
                 }
                 Ok(connection)

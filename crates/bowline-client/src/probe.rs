@@ -12,8 +12,8 @@ use bowline_rpc::{Body, BoxFuture, Caller, Transport};
 use http::{Request, Response};
 
 use crate::connection::Failure;
-use crate::node::{NoPlace, Node, Place, Shared};
 use crate::headers::prepare;
+use crate::node::{NoPlace, Node, Place, Shared};
 
 /// How long an instance may think about it, besides the time to connect. 2 s, as the registry's own checks.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -90,7 +90,9 @@ impl Transport for Only {
             match place.send(request).await {
                 Ok(response) => Ok(response.map(|body| body.on_end(move |_| drop(place)))),
                 // A stream that was refused, and a connection that was closed before it had the request: nobody is there.
-                Err(Failure::Unsent(_, error) | Failure::Refused(error) | Failure::Broken(error)) => Err(error),
+                Err(Failure::Unsent(_, error) | Failure::Refused(error) | Failure::Broken(error)) => {
+                    Err(error)
+                }
             }
         })
     }

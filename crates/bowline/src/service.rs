@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bowline_app::App;
 use bowline_client::{Channel, ChannelBuilder, ChannelFactory};
-use bowline_core::Result;
+use bowline_core::{Instance, Result};
 use bowline_discovery::{Dns, Registrar, Resolver};
 use bowline_rpc::Caller;
 use bowline_server::{Admin, AdminOptions, Info, ListenAddr, Server};
@@ -12,8 +12,8 @@ use bowline_telemetry::logs::LogHandle;
 use bowline_telemetry::{CallMetrics, Metrics, Side};
 use serde_json::{Value, json};
 
-use crate::Settings;
 use crate::freshness::Overseen;
+use crate::{ClientSettings, Settings};
 
 /// What a service is put together with: servers and channels that share its metrics, its registry and its settings.
 pub struct Service {
@@ -32,6 +32,7 @@ impl Service {
     pub(crate) fn new(name: &str, settings: Settings, config: Value) -> Result<Self> {
         // A process that logs already, such as a test, goes on as it does.
         let logs = LogHandle::init(&settings.log).ok();
+        settings.client.check()?;
         let metrics = Metrics::new();
         let calls = CallMetrics::new(&metrics, Side::Client);
         let app = App::new(name).options(settings.lifecycle.clone());
@@ -76,20 +77,22 @@ impl Service {
 
     /// A channel's builder with the service's settings: for options beyond them.
     pub fn channel(&self, target: &str) -> ChannelBuilder {
-        Channel::builder(target)
-            .options(self.settings.client.options())
-            .resolver(Arc::clone(&self.resolver))
-            .calls(self.calls.clone())
+        self.way().to(target)
     }
 
     /// Makes channels after the service was handed over to its application: for targets that are learnt later.
     pub fn channels(&self) -> ChannelFactory {
-        let (options, resolver, calls) =
-            (self.settings.client.options(), Arc::clone(&self.resolver), self.calls.clone());
-        Arc::new(move |target| {
-            let builder = Channel::builder(target).options(options.clone());
-            builder.resolver(Arc::clone(&resolver)).calls(calls.clone()).build()
-        })
+        let way = self.way();
+        Arc::new(move |target| way.to(target).build())
+    }
+
+    fn way(&self) -> Way {
+        Way {
+            settings: self.settings.client.clone(),
+            here: self.app.handle().instance(),
+            resolver: Arc::clone(&self.resolver),
+            calls: self.calls.clone(),
+        }
     }
 
     /// What a generated client takes, for `discovery:///name` or another target.
@@ -133,6 +136,29 @@ impl Service {
             None => app,
             Some(registrar) => app.registrar(registrar),
         }
+    }
+}
+
+/// What all channels of an application have in common.
+struct Way {
+    settings: ClientSettings,
+    /// Who calls, and from where.
+    here: Arc<Instance>,
+    resolver: Arc<Resolver>,
+    calls: CallMetrics,
+}
+
+impl Way {
+    fn to(&self, target: &str) -> ChannelBuilder {
+        let mut options = self.settings.options(target);
+        options.balance.client = self.here.id.to_string();
+        if options.balance.zones.local.is_empty() {
+            options.balance.zones.local.clone_from(&self.here.zone);
+        }
+        Channel::builder(target)
+            .options(options)
+            .resolver(Arc::clone(&self.resolver))
+            .calls(self.calls.clone())
     }
 }
 
