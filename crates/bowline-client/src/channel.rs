@@ -1,5 +1,6 @@
 //! A service, as its clients hold it.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +44,7 @@ struct Inner {
     metrics: Measures,
     /// What follows the target lives as long as the channel.
     _resolver: Arc<Resolver>,
+    _lease: Option<Lease>,
 }
 
 /// Makes a [`Channel`].
@@ -52,7 +54,16 @@ pub struct ChannelBuilder {
     options: ChannelOptions,
     resolver: Option<Arc<Resolver>>,
     calls: Option<CallMetrics>,
-    slot: Option<watch::Receiver<Option<u32>>>,
+    slot: Option<(watch::Receiver<Option<u32>>, Lease)>,
+}
+
+/// What keeps a slot.
+struct Lease(#[expect(dead_code, reason = "held, not read")] Box<dyn Any + Send + Sync>);
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Lease")
+    }
 }
 
 impl ChannelBuilder {
@@ -78,10 +89,11 @@ impl ChannelBuilder {
     }
 
     /// This client's slot among those who call the service, which decides about its [subset](crate::Balance::subset): from the
-    /// registry, which may give another one later. Until there is one, the client's name decides.
+    /// registry, which may give another one later. Until there is one, the client's name decides. `lease`, which keeps the
+    /// slot, is kept as long as the channel.
     #[must_use]
-    pub fn slot(mut self, slot: watch::Receiver<Option<u32>>) -> Self {
-        self.slot = Some(slot);
+    pub fn slot(mut self, slot: watch::Receiver<Option<u32>>, lease: impl Send + Sync + 'static) -> Self {
+        self.slot = Some((slot, Lease(Box::new(lease))));
         self
     }
 
@@ -107,9 +119,11 @@ impl ChannelBuilder {
             metrics: calls.channel(&target.to_string()),
             authority: authority(&target),
         });
-        let nodes = Arc::new(Nodes::follow(watcher, shared, self.slot));
+        let (slot, lease) = self.slot.unzip();
+        let nodes = Arc::new(Nodes::follow(watcher, shared, slot));
         let metrics = Measures::new(calls);
-        Ok(Channel(Arc::new(Inner { target, nodes, canary, mirrors, metrics, _resolver: resolver })))
+        let inner = Inner { target, nodes, canary, mirrors, metrics, _resolver: resolver, _lease: lease };
+        Ok(Channel(Arc::new(inner)))
     }
 }
 

@@ -28,6 +28,7 @@ mod freshness;
 mod registry;
 mod service;
 mod settings;
+mod slots;
 
 pub use balance::{
     BalanceSettings, CanarySettings, EjectionSettings, MirrorSettings, PickerSettings, PolicySettings,

@@ -13,6 +13,7 @@ use bowline_telemetry::{CallMetrics, Metrics, Side};
 use serde_json::{Value, json};
 
 use crate::freshness::Overseen;
+use crate::slots::Slots;
 use crate::{ClientSettings, Settings};
 
 /// What a service is put together with: servers and channels that share its metrics, its registry and its settings.
@@ -24,6 +25,7 @@ pub struct Service {
     logs: Option<LogHandle>,
     resolver: Arc<Resolver>,
     registrar: Option<Arc<dyn Registrar>>,
+    slots: Option<Slots>,
     calls: CallMetrics,
     app: App,
 }
@@ -37,12 +39,13 @@ impl Service {
         let calls = CallMetrics::new(&metrics, Side::Client);
         let app = App::new(name).options(settings.lifecycle.clone());
         let mut resolver = Resolver::new().with_dns(Arc::new(Dns::system()?));
-        let mut registrar = None;
+        let (mut registrar, mut slots) = (None, None);
         if let Some(registry) = &settings.registry {
             let env = app.handle().instance().env.clone();
-            let (discovery, to_register) = crate::registry::connect(registry, &env, &calls)?;
-            resolver = resolver.with_registry(Arc::new(Overseen::new(discovery, &metrics)));
-            registrar = Some(to_register);
+            let connected = crate::registry::connect(registry, &env, &calls)?;
+            resolver = resolver.with_registry(Arc::new(Overseen::new(connected.discovery, &metrics)));
+            registrar = Some(connected.registrar);
+            slots = connected.slots;
         }
         Ok(Self {
             name: name.to_owned(),
@@ -52,6 +55,7 @@ impl Service {
             logs,
             resolver: Arc::new(resolver),
             registrar,
+            slots,
             calls,
             app,
         })
@@ -91,6 +95,7 @@ impl Service {
             settings: self.settings.client.clone(),
             here: self.app.handle().instance(),
             resolver: Arc::clone(&self.resolver),
+            slots: self.slots.clone(),
             calls: self.calls.clone(),
         }
     }
@@ -145,6 +150,7 @@ struct Way {
     /// Who calls, and from where.
     here: Arc<Instance>,
     resolver: Arc<Resolver>,
+    slots: Option<Slots>,
     calls: CallMetrics,
 }
 
@@ -155,10 +161,19 @@ impl Way {
         if options.balance.zones.local.is_empty() {
             options.balance.zones.local.clone_from(&self.here.zone);
         }
-        Channel::builder(target)
+        // Only who has a subset needs a number to choose it by.
+        let lease = match &self.slots {
+            Some(slots) if options.balance.subset.is_some() => slots.of(target, &self.here),
+            _ => None,
+        };
+        let builder = Channel::builder(target)
             .options(options)
             .resolver(Arc::clone(&self.resolver))
-            .calls(self.calls.clone())
+            .calls(self.calls.clone());
+        match lease {
+            Some(lease) => builder.slot(lease.watch(), lease),
+            None => builder,
+        }
     }
 }
 

@@ -158,6 +158,10 @@ pub struct RegistrySettings {
     /// Where to keep what was last known of services, to start from while the registry is down.
     #[serde(default)]
     pub snapshots: Option<PathBuf>,
+    /// Whether an instance leases a small number of its own and tells it in its metadata, so that subsets of it are even.
+    /// Bowline's own registry only. False.
+    #[serde(default)]
+    pub slot: bool,
 }
 
 pub(crate) fn default_namespace() -> String {
