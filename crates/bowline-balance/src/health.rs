@@ -155,7 +155,8 @@ impl Health {
         self.probe.store(0, Ordering::Relaxed);
     }
 
-    pub(crate) fn failures(&self) -> (u32, u32) {
+    /// How many requests in a row failed, and how many in a row did not get through (gateway errors).
+    pub fn failures(&self) -> (u32, u32) {
         (self.failures.load(Ordering::Relaxed), self.gateway.load(Ordering::Relaxed))
     }
 

@@ -140,3 +140,89 @@ impl Landing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bowline_core::task::Tracker;
+    use bowline_core::{Endpoint, Error, Instance};
+    use bowline_telemetry::{Metrics, Side};
+
+    use super::*;
+    use crate::ChannelOptions;
+    use crate::connect::Connector;
+    use crate::node::Link;
+    use crate::signals::Signals;
+
+    fn stage() -> (Node, Arc<Shared>) {
+        let options = ChannelOptions::default();
+        let shared = Arc::new(Shared {
+            connector: Connector::new(&options).unwrap(),
+            options,
+            tasks: Tracker::new(),
+            signals: Signals::default(),
+            metrics: CallMetrics::new(&Metrics::new(), Side::Client).channel("test"),
+            authority: "test".into(),
+        });
+        let endpoint = Endpoint::memory("nobody");
+        let instance = Arc::new(Instance::new("test", "a"));
+        (Node { instance, link: Link::new(endpoint, Arc::clone(&shared)) }, shared)
+    }
+
+    /// Failures in a row and gateway errors in a row; nothing is left in flight.
+    fn failures(node: &Node) -> (u32, u32) {
+        assert_eq!(node.link.load.pending(), 0);
+        node.link.load.health().failures()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_dropped_is_held_against_its_instance_only_if_its_time_was_over() {
+        let (node, shared) = stage();
+        let cx = Context::background().with_timeout(Duration::from_secs(1));
+        drop(Flight::begin(&node, &cx, &shared));
+        assert_eq!(failures(&node), (0, 0), "nobody waits any more");
+        let (canceled, canceller) = cx.with_cancel();
+        let flight = Flight::begin(&node, &canceled, &shared);
+        canceller.cancel();
+        tokio::time::advance(Duration::from_secs(2)).await;
+        drop(flight);
+        assert_eq!(failures(&node), (0, 0), "its caller gave up");
+        for _ in 0..2 {
+            drop(Flight::begin(&node, &cx, &shared));
+        }
+        assert_eq!(failures(&node), (2, 2), "the instance held it");
+        assert!(shared.signals.take().look, "somebody should look at it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_ends_with_its_body() {
+        let (node, shared) = stage();
+        let cx = Context::background();
+        let landed = |kind, end: &End<'_>, code| {
+            let landing = Flight::begin(&node, &cx, &shared).answered(kind).unwrap();
+            assert_eq!(node.link.load.pending(), 1);
+            landing.end(end, code);
+            failures(&node)
+        };
+        let (unary, stream) = (MethodKind::Unary, MethodKind::ServerStreaming);
+        let broken = Error::canceled("the body broke off");
+        assert_eq!(landed(unary, &End::Failed(&broken), Some(Code::Canceled)), (1, 1));
+        assert_eq!(landed(unary, &End::Complete(None), Some(Code::Internal)), (2, 0));
+        assert_eq!(landed(unary, &End::Dropped, Some(Code::DeadlineExceeded)), (3, 1));
+        assert_eq!(landed(stream, &End::Dropped, Some(Code::DeadlineExceeded)), (3, 1), "a stream may last");
+        assert_eq!(landed(unary, &End::Dropped, Some(Code::Canceled)), (3, 1));
+        assert_eq!(landed(unary, &End::Complete(None), Some(Code::ResourceExhausted)), (3, 1));
+        assert_eq!(landed(unary, &End::Complete(None), Some(Code::NotFound)), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_is_as_fast_as_its_head() {
+        let (node, shared) = stage();
+        let cx = Context::background();
+        let landing = Flight::begin(&node, &cx, &shared).answered(MethodKind::BidiStreaming).unwrap();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        landing.end(&End::Complete(None), None);
+        assert!(node.link.load.latency(Instant::now()) < 0.001);
+    }
+}

@@ -6,7 +6,7 @@ mod stage;
 
 use std::time::Duration;
 
-use bowline_client::{ActiveProbes, Balance, PickerKind, SlowStart, Zones};
+use bowline_client::{ActiveProbes, Balance, PickerKind, SLOT, SlowStart, Zones};
 use bowline_core::{Context, Endpoint, Error, Instance};
 use bowline_tests_support::eventually;
 
@@ -198,6 +198,36 @@ async fn only_the_subset_is_connected_to_until_too_few_of_it_are_left() {
     }
     assert_eq!(stage.ask_times(500, &cx()).await, 0);
     assert!(stay.iter().all(|stand| stand.asked() > 0));
+}
+
+#[tokio::test]
+async fn a_subset_follows_the_clients_slot() {
+    let mut stands = Stand::several(30);
+    for (slot, stand) in stands.iter_mut().enumerate() {
+        stand.instance.metadata.insert(SLOT.into(), slot.to_string());
+    }
+    let (slot, slots) = tokio::sync::watch::channel(None);
+    let (held, mut letting_go) = tokio::sync::oneshot::channel::<()>();
+    let balance = Balance { subset: Some(20), client: "me".into(), ..in_turn() };
+    let stage = Stage::with(balance, &stands, |builder| builder.slot(slots, held));
+    let mut seen = Vec::new();
+    for number in [None, Some(0), Some(7)] {
+        slot.send_replace(number);
+        // Another subset: somebody is asked who was not, and 20 are.
+        let mut subset = std::collections::BTreeSet::new();
+        let is_new = async {
+            while subset.len() != 20 || seen.contains(&subset) {
+                let before: Vec<_> = stands.iter().map(Stand::asked).collect();
+                assert_eq!(stage.ask_times(40, &cx()).await, 0);
+                subset = (0..30).filter(|at| stands[*at].asked() > before[*at]).collect();
+            }
+        };
+        tokio::time::timeout(5_000 * MS, is_new).await.expect("the subset stays as it was");
+        seen.push(subset);
+    }
+    assert!(letting_go.try_recv().is_err_and(|e| e == tokio::sync::oneshot::error::TryRecvError::Empty));
+    drop(stage);
+    assert!(letting_go.await.is_err(), "the lease ends with the channel");
 }
 
 #[tokio::test]

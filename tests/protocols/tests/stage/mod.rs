@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bowline::discovery::{Discovery, Publisher, Resolver, Watcher};
-use bowline_client::{Balance, Channel, ChannelOptions, Ejection};
+use bowline_client::{Balance, Channel, ChannelBuilder, ChannelOptions, Ejection};
 use bowline_core::{Context, Error, Instance, Result, Tenant};
 use bowline_rpc::{Body, BoxFuture};
 use bowline_server::{Middleware, Next, Server, ServerOptions};
@@ -135,16 +135,23 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new(balance: Balance, stands: &[Stand]) -> Self {
+        Self::with(balance, stands, |builder| builder)
+    }
+
+    pub(crate) fn with(
+        balance: Balance,
+        stands: &[Stand],
+        more: impl FnOnce(ChannelBuilder) -> ChannelBuilder,
+    ) -> Self {
         let (publisher, _) = Publisher::pair("test");
         let metrics = Metrics::new();
         publisher.publish(stands.iter().map(|stand| stand.instance.clone()));
         let resolver = Resolver::new().with_registry(Arc::new(One(publisher.clone())));
-        let channel = Channel::builder("discovery:///test")
+        let builder = Channel::builder("discovery:///test")
             .options(ChannelOptions { balance, ..ChannelOptions::default() })
             .resolver(Arc::new(resolver))
-            .calls(CallMetrics::new(&metrics, Side::Client))
-            .build()
-            .unwrap();
+            .calls(CallMetrics::new(&metrics, Side::Client));
+        let channel = more(builder).build().unwrap();
         let client = testing::Client::new(channel.caller().unwrap());
         Self { publisher, metrics, channel, client }
     }
