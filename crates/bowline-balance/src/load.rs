@@ -261,6 +261,19 @@ mod tests {
     }
 
     #[test]
+    fn the_probe_that_brings_it_back_asks_for_a_look_and_no_other_answer_does() {
+        let (load, clock) = (Arc::new(Load::new()), ManualClock::new());
+        assert!(!load.begin().end(Outcome::Answered, Duration::ZERO, clock.now()));
+        let now = load.millis(clock.now());
+        load.health().eject(now, 0, 0);
+        load.health().try_again(now);
+        assert!(!load.begin().end(Outcome::Answered, Duration::ZERO, clock.now()), "it was not the probe");
+        assert!(load.health().is_on_probation() && load.health().take_probe(now));
+        assert!(load.begin().end(Outcome::Answered, Duration::ZERO, clock.now()));
+        assert!(!load.health().is_ejected());
+    }
+
+    #[test]
     fn one_that_came_back_is_tried_at_once() {
         let (known, back, clock) = (Arc::new(Load::new()), Arc::new(Load::new()), ManualClock::new());
         known.begin().answered(Duration::from_micros(300), clock.now());

@@ -139,17 +139,22 @@ impl Keeper {
         let links: HashMap<(&InstanceId, &Endpoint), &Arc<Link>> =
             before.iter().map(|node| ((&node.instance.id, &node.link.endpoint), &node.link)).collect();
         let usable = self.snapshot.instances.iter().filter(|i| i.status == InstanceStatus::Up);
-        let node = |instance: &Arc<Instance>| {
-            let endpoint = endpoint(instance)?;
-            let link = links.get(&(&instance.id, endpoint)).map_or_else(
-                || Link::new(endpoint.clone(), Arc::clone(&self.shared)),
-                |link| Arc::clone(link),
-            );
-            Some(Node { instance: Arc::clone(instance), link })
-        };
-        let nodes: Vec<Node> = usable.filter_map(node).collect();
-        let is_known = |node: &Node| before.position(&node.instance.id).is_some();
-        if !before.is_empty() && !nodes.iter().all(is_known) && !self.options.slow_start.window.is_zero() {
+        let (mut nodes, mut is_anybody_new) = (Vec::new(), false);
+        for instance in usable {
+            let Some(endpoint) = endpoint(instance) else { continue };
+            let link = links.get(&(&instance.id, endpoint)).map(|link| Arc::clone(link));
+            let link = link.unwrap_or_else(|| {
+                let link = Link::new(endpoint.clone(), Arc::clone(&self.shared));
+                // The same name at another place is another process. In a first list all are equally new.
+                if !before.is_empty() {
+                    link.load.warm_up(now);
+                    is_anybody_new = true;
+                }
+                link
+            });
+            nodes.push(Node { instance: Arc::clone(instance), link });
+        }
+        if is_anybody_new && !self.options.slow_start.window.is_zero() {
             self.warm_at = now.checked_add(self.options.slow_start.window);
         }
         self.arrange(nodes, now);
@@ -205,14 +210,14 @@ impl Keeper {
         match (before, state) {
             (HEALTHY, EJECTED) => {
                 self.shared.metrics.ejected();
-                tracing::warn!(%instance, times, "an instance fails and gets no requests for a time");
+                tracing::warn!(%instance, times, "an instance fails and is ejected: for a time it gets no requests that others can take");
             }
             (PROBATION, EJECTED) => {
                 self.shared.metrics.ejected();
-                tracing::debug!(%instance, times, "an instance still fails, and is left alone for longer");
+                tracing::debug!(%instance, times, "an instance still fails, and is ejected for longer");
             }
             (EJECTED | PROBATION, HEALTHY) => {
-                tracing::info!(%instance, "an instance is well again and gets requests");
+                tracing::info!(%instance, "an ejected instance is well again and gets requests");
             }
             _ => {}
         }

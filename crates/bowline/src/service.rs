@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bowline_app::App;
-use bowline_client::{Channel, ChannelBuilder, ChannelFactory};
+use bowline_client::{Channel, ChannelBuilder, ChannelFactory, ChannelOptions};
 use bowline_core::{Instance, Result};
 use bowline_discovery::{Dns, Registrar, Resolver};
 use bowline_rpc::Caller;
@@ -155,12 +155,17 @@ struct Way {
 }
 
 impl Way {
-    fn to(&self, target: &str) -> ChannelBuilder {
+    fn options(&self, target: &str) -> ChannelOptions {
         let mut options = self.settings.options(target);
         options.balance.client = self.here.id.to_string();
         if options.balance.zones.local.is_empty() {
             options.balance.zones.local.clone_from(&self.here.zone);
         }
+        options
+    }
+
+    fn to(&self, target: &str) -> ChannelBuilder {
+        let options = self.options(target);
         // Only who has a subset needs a number to choose it by.
         let lease = match &self.slots {
             Some(slots) if options.balance.subset.is_some() => slots.of(target, &self.here),
@@ -180,5 +185,40 @@ impl Way {
 impl std::fmt::Debug for Service {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Service({})", self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bowline_config::Loader;
+
+    use super::*;
+
+    fn way(yaml: &str) -> Way {
+        let mut here = Instance::new("cart", "cart-1");
+        here.zone = "a".into();
+        Way {
+            settings: Loader::new().text("test.yaml", yaml).unwrap().load().unwrap(),
+            here: Arc::new(here),
+            resolver: Arc::default(),
+            slots: None,
+            calls: CallMetrics::new(&Metrics::new(), Side::Client),
+        }
+    }
+
+    #[test]
+    fn channels_know_who_calls_and_from_where() {
+        let balance = way("{}").options("discovery:///catalog").balance;
+        assert_eq!((balance.client.as_str(), balance.zones.local.as_str()), ("cart-1", "a"));
+        let balance = way("balance: { zones: { local: b } }").options("discovery:///catalog").balance;
+        assert_eq!(balance.zones.local, "b", "settings come first");
+    }
+
+    #[test]
+    fn a_setting_that_makes_no_sense_keeps_the_service_from_starting() {
+        let yaml = "{ server: { listen: 'memory:test' }, client: { balance: { clusters: { blue: -1 } } } }";
+        let settings: Settings = Loader::new().text("test.yaml", yaml).unwrap().load().unwrap();
+        let error = Service::new("cart", settings, Value::Null).unwrap_err();
+        assert!(error.to_string().contains("balance.clusters.blue is -1"), "{error}");
     }
 }
