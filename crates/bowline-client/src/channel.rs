@@ -230,3 +230,20 @@ impl std::fmt::Debug for Channel {
         write!(f, "Channel({})", self.0.target)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bowline_core::MethodKind;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_future_of_a_call_is_small() {
+        let channel = Channel::builder("memory:nobody").build().unwrap();
+        let operation = Operation::new("a.B", "C", MethodKind::Unary);
+        let call = channel.call(Context::background(), operation, Box::default());
+        let size = std::mem::size_of_val(&call);
+        // It is on the heap for each call: what is rare in it is boxed apart.
+        assert!(size <= 1024, "{size} bytes");
+    }
+}

@@ -210,7 +210,7 @@ impl Keeper {
         match (before, state) {
             (HEALTHY, EJECTED) => {
                 self.shared.metrics.ejected();
-                tracing::warn!(%instance, times, "an instance fails and is ejected: for a time it gets no requests that others can take");
+                tracing::warn!(%instance, times, "an instance fails and is ejected for a time");
             }
             (PROBATION, EJECTED) => {
                 self.shared.metrics.ejected();

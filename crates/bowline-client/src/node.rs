@@ -183,8 +183,11 @@ impl Link {
         if self.busy.fetch_add(1, Ordering::Relaxed) >= options.http1_connections {
             return Err(too_many(&self.endpoint, options.http1_connections));
         }
-        let io: Io = self.within_time(self.shared.connector.connect(&self.endpoint)).await?;
-        let opened = self.within_time(Http1::open(io, &self.shared.tasks)).await?;
+        let opened = self.within_time(async {
+            let io: Io = self.shared.connector.connect(&self.endpoint).await?;
+            Http1::open(io, &self.shared.tasks).await
+        });
+        let opened = opened.await?;
         if let Place::Http1 { connection, .. } = &mut place {
             *connection = Some(opened);
         }
