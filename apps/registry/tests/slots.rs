@@ -6,12 +6,13 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use bowline_core::Context;
+use bowline_core::{Context, Instance};
+use bowline_discovery::{Discovery as _, Registrar as _};
 use bowline_registry::Config;
-use bowline_registry_bowline::SlotLease;
 use bowline_registry_bowline::api::bowline::registry::v1::{
     LeaseSlotRequest, ListServicesRequest, ListSlotsRequest, ReleaseSlotRequest, WatchRequest, registry_error,
 };
+use bowline_registry_bowline::{SlotLease, WithSlot};
 use common::*;
 
 async fn number(lease: &mut SlotLease) -> u32 {
@@ -122,4 +123,52 @@ async fn slots_are_no_services_and_twice_is_once() {
     };
     assert!(!client.release_slot(&cx, release("another")).await.unwrap().released);
     assert!(client.release_slot(&cx, release("h")).await.unwrap().released);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_tells_its_slot_for_as_long_as_it_is_registered() {
+    let running = Running::start(Config::default());
+    let link = Link::to(&running);
+    let client = std::sync::Arc::new(link.client());
+    let registrar = WithSlot::new(std::sync::Arc::clone(&client), "slot");
+    let slots = || {
+        let watched = client.watch("catalog").current();
+        let slot =
+            |i: &std::sync::Arc<Instance>| (i.id.to_string(), i.metadata.get("slot").cloned(), i.weight);
+        watched.instances.iter().map(slot).collect::<Vec<_>>()
+    };
+    let _watcher = client.watch("catalog");
+    let told = |id: &str, slot: &str, weight| (id.to_owned(), Some(slot.to_owned()), weight);
+    let first = registrar.register(&within(SEC), instance("catalog", "a")).await.unwrap();
+    let second = registrar.register(&within(SEC), instance("catalog", "b")).await.unwrap();
+    eventually(|| slots() == [told("a", "0", 100), told("b", "1", 100)]).await;
+    let mut light = instance("catalog", "b");
+    light.weight = 7;
+    second.update(&within(SEC), light).await.unwrap();
+    eventually(|| slots() == [told("a", "0", 100), told("b", "1", 7)]).await;
+
+    first.deregister(&within(SEC)).await.unwrap();
+    let third = registrar.register(&within(SEC), instance("catalog", "c")).await.unwrap();
+    eventually(|| slots() == [told("b", "1", 7), told("c", "0", 100)]).await;
+    drop(third);
+    eventually(|| slots() == [told("b", "1", 7)]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_is_down_keeps_no_instance_from_starting_and_the_slot_is_told_later() {
+    let running = Running::start(Config::default());
+    let link = Link::to(&running);
+    let client = std::sync::Arc::new(link.client());
+    let _watcher = client.watch("catalog");
+    link.cut();
+    drop(running);
+    let registrar = WithSlot::new(std::sync::Arc::clone(&client), "slot");
+    let _registered = registrar.register(&within(10 * SEC), instance("catalog", "a")).await.unwrap();
+    let again = Running::start(Config::default());
+    link.connect(&again);
+    let is_told = || {
+        let list = client.watch("catalog").current();
+        list.instances.iter().any(|i| i.metadata.get("slot").is_some_and(|slot| slot == "0"))
+    };
+    eventually(is_told).await;
 }

@@ -89,8 +89,8 @@ impl Health {
         self.times.load(Ordering::Relaxed)
     }
 
-    /// Notes how a request ended; true if it should be looked at. While it is ejected only the probe's end counts:
-    /// the others began before, or in a panic.
+    /// Notes how a request ended; true if it should be looked at: it fails, or it has come back. While it is ejected only
+    /// the probe's end counts: the others began before, or in a panic.
     pub(crate) fn record(&self, outcome: Outcome, probe: bool, now: u64) -> bool {
         match outcome {
             Outcome::Canceled => return false,
@@ -103,10 +103,11 @@ impl Health {
                 self.heard.store(now + 1, Ordering::Relaxed);
                 self.worked();
                 self.good.fetch_add(1, Ordering::Relaxed);
-                if probe && self.is_on_probation() {
+                let is_back = probe && self.is_on_probation();
+                if is_back {
                     self.readmit();
                 }
-                return false;
+                return is_back;
             }
             Outcome::Failed => {
                 self.heard.store(now + 1, Ordering::Relaxed);
@@ -154,7 +155,8 @@ impl Health {
         self.probe.store(0, Ordering::Relaxed);
     }
 
-    pub(crate) fn failures(&self) -> (u32, u32) {
+    /// How many requests in a row failed, and how many in a row did not get through (gateway errors).
+    pub fn failures(&self) -> (u32, u32) {
         (self.failures.load(Ordering::Relaxed), self.gateway.load(Ordering::Relaxed))
     }
 

@@ -96,6 +96,12 @@ impl Load {
         self.warming.store(self.millis(now) + 1, Ordering::Relaxed);
     }
 
+    /// It could not be reached and can again: it is likely another process, of whose speed nothing is known. Whether it
+    /// fails is still counted, or one that comes and goes would never be found out.
+    pub fn came_back(&self) {
+        self.average.store(0, Ordering::Relaxed);
+    }
+
     /// The part of its weight that it takes now: 1 unless it warms up.
     pub fn warmth(&self, slow_start: &SlowStart, now: Instant) -> f64 {
         match self.warming.load(Ordering::Relaxed) {
@@ -182,7 +188,7 @@ impl InFlight {
         self.end(Outcome::Failed, took, now);
     }
 
-    /// It ended after `took`. True if the instance should be looked at: call
+    /// It ended after `took`. True if the instance should be looked at, because it fails or has come back: call
     /// [`Ejection::look`](crate::Ejection::look) then, without waiting for the next interval.
     pub fn end(self, outcome: Outcome, took: Duration, now: Instant) -> bool {
         let load = &*self.load;
@@ -252,6 +258,30 @@ mod tests {
         b.failed(Duration::ZERO, clock.now());
         drop(c);
         assert_eq!(load.pending(), 0);
+    }
+
+    #[test]
+    fn the_probe_that_brings_it_back_asks_for_a_look_and_no_other_answer_does() {
+        let (load, clock) = (Arc::new(Load::new()), ManualClock::new());
+        assert!(!load.begin().end(Outcome::Answered, Duration::ZERO, clock.now()));
+        let now = load.millis(clock.now());
+        load.health().eject(now, 0, 0);
+        load.health().try_again(now);
+        assert!(!load.begin().end(Outcome::Answered, Duration::ZERO, clock.now()), "it was not the probe");
+        assert!(load.health().is_on_probation() && load.health().take_probe(now));
+        assert!(load.begin().end(Outcome::Answered, Duration::ZERO, clock.now()));
+        assert!(!load.health().is_ejected());
+    }
+
+    #[test]
+    fn one_that_came_back_is_tried_at_once() {
+        let (known, back, clock) = (Arc::new(Load::new()), Arc::new(Load::new()), ManualClock::new());
+        known.begin().answered(Duration::from_micros(300), clock.now());
+        back.begin().end(Outcome::Unreachable, Duration::from_micros(50), clock.now());
+        assert!(back.cost(clock.now()) > known.cost(clock.now()));
+        back.came_back();
+        assert!(back.cost(clock.now()) < known.cost(clock.now()));
+        assert_eq!(back.health().failures(), (1, 1));
     }
 
     #[test]

@@ -37,6 +37,9 @@ impl<'a> Request<'a> {
 
     /// One made in `cx`: its tenant, and the redirects that came with it or were set for its calls.
     pub fn in_context(cx: &'a Context) -> Self {
+        if cx.tenant().is_base() {
+            return Self::base();
+        }
         let redirects = cx.outgoing().get(REDIRECTS).or_else(|| cx.metadata().get(REDIRECTS));
         Self { redirects: redirects.unwrap_or_default(), ..Self::of(cx.tenant()) }
     }

@@ -1,28 +1,27 @@
 //! A service, as its clients hold it.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::any::Any;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bowline_balance::{Ask, InFlight, P2c, Request as Route};
+use bowline_balance::Canary;
 use bowline_core::task::Tracker;
-use bowline_core::{Code, Context, Error, Instant, Operation, Result, Scheme, SystemRng};
+use bowline_core::{Context, Instant, Operation, Result, SystemRng};
 use bowline_discovery::{Resolver, Target};
-use bowline_rpc::headers::grpc_status;
-use bowline_rpc::{Body, BoxFuture, Caller, End, Protocol, Transport};
-use bowline_telemetry::{CallMetrics, InFlight as Measured, Metrics, OperationMetrics, Side};
-use http::uri::Scheme as UriScheme;
+use bowline_rpc::{Body, BoxFuture, Caller, Transport};
+use bowline_telemetry::{CallMetrics, Metrics, Side};
 use http::{Request, Response};
+use tokio::sync::watch;
 
 use crate::ChannelOptions;
+use crate::attempt::Call;
 use crate::connect::Connector;
-use crate::connection::Failure;
-use crate::headers::{write_context, write_deadline};
-use crate::node::{Node, Place, Shared};
+use crate::headers::write_context;
+use crate::measuring::{Measures, Measuring};
+use crate::mirror::Mirrors;
+use crate::node::Shared;
 use crate::nodes::Nodes;
-
-/// How often one call is sent at most. Each time but the last it was provably not begun.
-const ATTEMPTS: usize = 8;
+use crate::signals::Signals;
 
 /// The way to a service. A clone is the same channel; the last one to go ends its connections.
 ///
@@ -39,30 +38,13 @@ pub struct Channel(Arc<Inner>);
 
 struct Inner {
     target: Target,
-    nodes: Nodes,
-    shared: Arc<Shared>,
+    nodes: Arc<Nodes>,
+    canary: Option<Canary>,
+    mirrors: Option<Mirrors>,
     metrics: Measures,
     /// What follows the target lives as long as the channel.
     _resolver: Arc<Resolver>,
-}
-
-/// Metrics per operation, found by path.
-struct Measures {
-    calls: CallMetrics,
-    operations: RwLock<HashMap<String, Arc<OperationMetrics>>>,
-}
-
-impl Measures {
-    fn of(&self, operation: &Operation) -> Arc<OperationMetrics> {
-        let known = self.operations.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(metrics) = known.get(operation.path()) {
-            return Arc::clone(metrics);
-        }
-        drop(known);
-        let mut known = self.operations.write().unwrap_or_else(PoisonError::into_inner);
-        let new = || self.calls.operation(operation);
-        Arc::clone(known.entry(operation.path().to_owned()).or_insert_with(new))
-    }
+    _lease: Option<Lease>,
 }
 
 /// Makes a [`Channel`].
@@ -72,6 +54,16 @@ pub struct ChannelBuilder {
     options: ChannelOptions,
     resolver: Option<Arc<Resolver>>,
     calls: Option<CallMetrics>,
+    slot: Option<(watch::Receiver<Option<u32>>, Lease)>,
+}
+
+/// What keeps a slot.
+struct Lease(#[expect(dead_code, reason = "held, not read")] Box<dyn Any + Send + Sync>);
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Lease")
+    }
 }
 
 impl ChannelBuilder {
@@ -96,20 +88,52 @@ impl ChannelBuilder {
         self
     }
 
+    /// This client's slot among those who call the service, which decides about its [subset](crate::Balance::subset): from the
+    /// registry, which may give another one later. Until there is one, the client's name decides. `lease`, which keeps the
+    /// slot, is kept as long as the channel.
+    #[must_use]
+    pub fn slot(mut self, slot: watch::Receiver<Option<u32>>, lease: impl Send + Sync + 'static) -> Self {
+        self.slot = Some((slot, Lease(Box::new(lease))));
+        self
+    }
+
     /// The channel. It connects when the first call needs it.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` if the target is malformed; what is wrong with the TLS files.
+    /// `INVALID_ARGUMENT` if the target is malformed or an option makes no sense; what is wrong with the TLS files.
     pub fn build(self) -> Result<Channel> {
         let target: Target = self.target.parse()?;
+        let mut options = self.options;
+        options.balance.check()?;
+        options.balance = options.balance.named();
+        let (canary, mirrors) =
+            (options.balance.canary.clone(), options.balance.mirror.as_ref().map(Mirrors::new));
         let resolver = self.resolver.unwrap_or_else(|| Arc::new(Resolver::new()));
         let watcher = resolver.watch(&target)?;
-        let connector = Connector::new(&self.options)?;
-        let shared = Arc::new(Shared { options: self.options, connector, tasks: Tracker::new() });
-        let nodes = Nodes::follow(watcher, &shared);
         let calls = self.calls.unwrap_or_else(|| CallMetrics::new(&Metrics::new(), Side::Client));
-        let metrics = Measures { calls, operations: RwLock::default() };
-        Ok(Channel(Arc::new(Inner { target, nodes, shared, metrics, _resolver: resolver })))
+        let shared = Arc::new(Shared {
+            connector: Connector::new(&options)?,
+            options,
+            tasks: Tracker::new(),
+            signals: Signals::default(),
+            metrics: calls.channel(&target.to_string()),
+            authority: authority(&target),
+        });
+        let (slot, lease) = self.slot.unzip();
+        let nodes = Arc::new(Nodes::follow(watcher, shared, slot));
+        let metrics = Measures::new(calls);
+        let inner = Inner { target, nodes, canary, mirrors, metrics, _resolver: resolver, _lease: lease };
+        Ok(Channel(Arc::new(inner)))
+    }
+}
+
+/// What servers see as `:authority`: the service's name, or the host of a single endpoint.
+fn authority(target: &Target) -> String {
+    match target {
+        Target::Discovery(name) => name.to_string(),
+        Target::Static(endpoints) if endpoints.len() == 1 => endpoints[0].authority(),
+        Target::Static(_) => "static".into(),
+        Target::Dns(name) => name.to_string(),
     }
 }
 
@@ -125,6 +149,7 @@ impl Channel {
             options: ChannelOptions::default(),
             resolver: None,
             calls: None,
+            slot: None,
         }
     }
 
@@ -133,29 +158,31 @@ impl Channel {
     /// # Errors
     /// If the target's name cannot be sent as a request's authority.
     pub fn caller(&self) -> Result<Caller> {
-        Caller::new(self.clone(), &self.authority())
-    }
-
-    /// What servers see as `:authority`: the service's name, or the host of a single endpoint.
-    fn authority(&self) -> String {
-        match &self.0.target {
-            Target::Discovery(name) => name.to_string(),
-            Target::Static(endpoints) if endpoints.len() == 1 => endpoints[0].authority(),
-            Target::Static(_) => "static".into(),
-            Target::Dns(name) => name.to_string(),
-        }
+        Caller::new(self.clone(), &self.0.nodes.shared.authority)
     }
 
     async fn call(
         self,
         cx: Context,
         operation: Operation,
-        request: Box<Request<Body>>,
+        mut request: Box<Request<Body>>,
     ) -> Result<Response<Body>> {
         let started = Instant::now();
-        let measured = Some(self.0.metrics.of(&operation).start());
+        let Inner { nodes, canary, mirrors, metrics, .. } = &*self.0;
+        let measured = Some(metrics.of(&operation).start());
+        let kind = operation.kind();
+        let strict = nodes.shared.options.balance.strict;
+        let (cx, strict) = match canary.as_ref().and_then(|canary| taken(canary, &cx)) {
+            // It is served by the base where there is no canary: it asked for nothing else.
+            Some(cx) => (cx, false),
+            None => (cx, strict),
+        };
+        if let Some(mirrors) = mirrors {
+            mirrors.copy(nodes, &cx, kind, &request);
+        }
         let measuring = Measuring { measured, cx: cx.clone(), started };
-        match self.attempts(&cx, request).await {
+        write_context(request.headers_mut(), &cx);
+        match nodes.deliver(Call { cx: &cx, kind, strict, redirected: true }, request).await {
             Ok(answer) => Ok(answer.watched(measuring)),
             Err(error) => {
                 measuring.end(Some(error.code()));
@@ -163,151 +190,17 @@ impl Channel {
             }
         }
     }
-
-    /// Sends the request until a server has it for certain, or there is nowhere left to send it.
-    async fn attempts(&self, cx: &Context, request: Box<Request<Body>>) -> Result<Answer> {
-        let nodes = match self.0.nodes.current() {
-            Some(nodes) => nodes,
-            None => Box::pin(self.0.nodes.get(cx, &self.0.shared)).await?,
-        };
-        let mut tried: Vec<usize> = Vec::new();
-        let mut next = Some(request);
-        let mut last = None;
-        for _ in 0..ATTEMPTS.max(nodes.len() + 1) {
-            let Some(mut request) = next.take() else { break };
-            let ask = Ask::new(Instant::now(), &SystemRng).without(&tried);
-            let Some(index) = nodes.pick(&P2c, &Route::base(), &ask)? else { break };
-            let node = &nodes[index];
-            // Making a connection is rare and its future large: it must not be part of every call's.
-            let place = match node.link.ready() {
-                Some(place) => Ok(place),
-                None => Box::pin(node.link.place()).await,
-            };
-            let mut place = match place {
-                Ok(place) => place,
-                Err(error) => {
-                    // Nothing was sent. Once every instance was tried and none can be reached, it is told.
-                    tried.push(index);
-                    let all_tried = (0..nodes.len()).all(|i| tried.contains(&i));
-                    if all_tried {
-                        return Err(error);
-                    }
-                    (next, last) = (Some(request), Some(error));
-                    continue;
-                }
-            };
-            let copy = copy_of(&request);
-            prepare(&mut request, cx, node);
-            let (load, sent_at) = (node.link.load.begin(), Instant::now());
-            match place.send(request).await {
-                Ok(response) => return Ok(Answer { response, place, load, sent_at }),
-                Err(Failure::Unsent(request, error)) => (next, last) = (Some(request), Some(error)),
-                Err(Failure::Refused(error)) => (next, last) = (copy, Some(error)),
-                Err(Failure::Broken(error)) => {
-                    let now = Instant::now();
-                    load.failed(now - sent_at, now);
-                    return Err(error.context(format!("calling {}", node.instance.id)));
-                }
-            }
-            tried.push(index);
-        }
-        Err(last.unwrap_or_else(|| Error::unavailable("there is no instance to send the request to")))
-    }
 }
 
-/// Writes what the context says, with the time that is left, and for whom.
-fn prepare(request: &mut Request<Body>, cx: &Context, node: &Node) {
-    write_context(request.headers_mut(), cx);
-    if let Some(remaining) = cx.remaining() {
-        let protocol = Protocol::detect(request.headers());
-        write_deadline(request.headers_mut(), protocol, remaining);
+/// The context of a request that becomes the canary's.
+fn taken(canary: &Canary, cx: &Context) -> Option<Context> {
+    if !cx.tenant().is_base() {
+        return None;
     }
-    if node.link.endpoint.scheme() == Scheme::Https && request.uri().scheme() != Some(&UriScheme::HTTPS) {
-        let mut parts = request.uri().clone().into_parts();
-        parts.scheme = Some(UriScheme::HTTPS);
-        if let Ok(uri) = parts.try_into() {
-            *request.uri_mut() = uri;
-        }
-    }
-}
-
-/// The request once more, if its body is in memory: for a server that refuses it after it was sent.
-fn copy_of(request: &Request<Body>) -> Option<Box<Request<Body>>> {
-    let body = request.body().as_full()?;
-    let mut copy = Request::new(Body::full(body));
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    Some(Box::new(copy))
-}
-
-/// Measures a call. Dropped without a word it was given up: because its time was over, or because nobody waits any more.
-struct Measuring {
-    measured: Option<Measured>,
-    cx: Context,
-    started: Instant,
-}
-
-impl Measuring {
-    fn end(mut self, code: Option<Code>) {
-        self.record(code);
-    }
-
-    fn given_up(&self) -> Code {
-        self.cx.error().map_or(Code::Canceled, |error| error.code())
-    }
-
-    fn record(&mut self, code: Option<Code>) {
-        if let Some(measured) = self.measured.take() {
-            measured.end(code, self.started.elapsed());
-        }
-    }
-}
-
-impl Drop for Measuring {
-    fn drop(&mut self) {
-        if self.measured.is_some() {
-            let code = self.given_up();
-            self.record(Some(code));
-        }
-    }
-}
-
-/// A response whose body is still to come.
-struct Answer {
-    response: Response<Body>,
-    place: Place,
-    load: InFlight,
-    sent_at: Instant,
-}
-
-impl Answer {
-    /// The response, with everything that waits for its end tied to the end of its body.
-    fn watched(self, measuring: Measuring) -> Response<Body> {
-        let Self { response, place, load, sent_at } = self;
-        let head = grpc_status(response.headers()).unwrap_or_else(|| Code::from_http(response.status()));
-        response.map(|body| {
-            body.on_end(move |end| {
-                let code = match end {
-                    End::Complete(trailers) => trailers.and_then(grpc_status).unwrap_or(head),
-                    End::Failed(error) => Some(error.code()),
-                    End::Dropped => Some(measuring.given_up()),
-                };
-                let now = Instant::now();
-                match code {
-                    Some(Code::Unavailable | Code::Internal | Code::Unknown | Code::DataLoss) => {
-                        load.failed(now - sent_at, now);
-                    }
-                    // Nothing was learnt of the instance's speed.
-                    Some(Code::Canceled) => drop(load),
-                    _ => load.answered(now - sent_at, now),
-                }
-                measuring.end(code);
-                drop(place);
-            })
-        })
-    }
+    // What was set for this call comes before what came in.
+    let is_set = canary.key.as_ref().is_some_and(|key| cx.outgoing().get(key).is_some());
+    let metadata = if is_set { cx.outgoing() } else { cx.metadata() };
+    canary.takes(metadata, &SystemRng).then(|| cx.with_tenant(canary.tenant.clone()))
 }
 
 impl Transport for Channel {
@@ -322,18 +215,35 @@ impl Transport for Channel {
     }
 
     fn default_timeout(&self) -> Option<Duration> {
-        Some(self.0.shared.options.default_timeout)
+        Some(self.0.nodes.shared.options.default_timeout)
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.shared.tasks.abort();
+        self.nodes.shared.tasks.abort();
     }
 }
 
 impl std::fmt::Debug for Channel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Channel({})", self.0.target)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bowline_core::MethodKind;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_future_of_a_call_is_small() {
+        let channel = Channel::builder("memory:nobody").build().unwrap();
+        let operation = Operation::new("a.B", "C", MethodKind::Unary);
+        let call = channel.call(Context::background(), operation, Box::default());
+        let size = std::mem::size_of_val(&call);
+        // It is on the heap for each call: what is rare in it is boxed apart.
+        assert!(size <= 1024, "{size} bytes");
     }
 }

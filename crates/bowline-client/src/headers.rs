@@ -2,15 +2,34 @@
 
 use std::time::Duration;
 
-use bowline_core::{Context, SystemRng};
-use bowline_rpc::Protocol;
+use bowline_core::{Context, Scheme, SystemRng};
 use bowline_rpc::headers::{CONNECT_TIMEOUT, GRPC_TIMEOUT, REQUEST_ID, REST_TIMEOUT, TENANT};
+use bowline_rpc::{Body, Protocol};
+use http::Request;
 use http::header::{HeaderMap, HeaderValue};
+use http::uri::Scheme as UriScheme;
+
+use crate::node::Node;
+
+/// Writes what one attempt needs: the time that is left, and the scheme of the endpoint. May be done again for another one.
+pub(crate) fn prepare(request: &mut Request<Body>, cx: &Context, node: &Node) {
+    if let Some(remaining) = cx.remaining() {
+        let protocol = Protocol::detect(request.headers());
+        write_deadline(request.headers_mut(), protocol, remaining);
+    }
+    if node.link.endpoint.scheme() == Scheme::Https && request.uri().scheme() != Some(&UriScheme::HTTPS) {
+        let mut parts = request.uri().clone().into_parts();
+        parts.scheme = Some(UriScheme::HTTPS);
+        if let Ok(uri) = parts.try_into() {
+            *request.uri_mut() = uri;
+        }
+    }
+}
 
 /// Connect's most: ten digits.
 const MOST_MILLIS: u64 = 9_999_999_999;
 
-/// Writes ids, trace, tenant and metadata.
+/// Writes ids, trace, tenant and metadata: once for a call, however often it is sent.
 pub(crate) fn write_context(headers: &mut HeaderMap, cx: &Context) {
     if let Some(id) = cx.request_id() {
         headers.insert(REQUEST_ID, id.to_header());

@@ -1,19 +1,39 @@
 //! Channels to services.
 //!
 //! A [`Channel`] follows where a service's instances are, keeps connections to them, and picks one per request. A call goes,
-//! outside in: metrics → context out (deadline, ids, trace, metadata) → pick → connection. What a server provably did not
-//! begin (a refused stream, a GOAWAY, a connection that could not be made) is sent again elsewhere without anybody noticing;
-//! what it may have begun is not.
+//! outside in: metrics → canary and mirror → context out (deadline, ids, trace, metadata) → pick → connection. What a server
+//! provably did not begin (a refused stream, a GOAWAY, a connection that could not be made) is sent again elsewhere without
+//! anybody noticing; what it may have begun is not.
+//!
+//! | file | what |
+//! |---|---|
+//! | `channel` | a call, from its metrics to its answer |
+//! | `attempt` | one request to one instance, how far it came, and the loop that sends again what was not begun |
+//! | `measuring` | what the end of a request tells of its instance |
+//! | `nodes`, `keeper` | the index of instances, and the one task that builds it, judges instances and probes them |
+//! | `node`, `connection`, `connect` | an instance's connections |
+//!
+//! How instances are chosen is said by [`Balance`], and in docs/balancing.md.
 
+mod attempt;
+mod balance;
 mod channel;
 mod connect;
 mod connection;
 mod headers;
+mod keeper;
+mod measuring;
+mod mirror;
 mod node;
 mod nodes;
 mod options;
+mod probe;
+mod signals;
 mod tls;
 
+pub use balance::{Balance, Mirroring, PickerKind};
 pub use channel::{Channel, ChannelBuilder, ChannelFactory};
 pub use options::{ChannelOptions, HttpVersion};
 pub use tls::ClientTls;
+
+pub use bowline_balance::{ActiveProbes, Canary, Ejection, LEAST, SLOT, SlowStart, ZonePolicy, Zones};

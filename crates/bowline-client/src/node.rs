@@ -1,6 +1,6 @@
 //! One instance and the connections to it.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
@@ -9,10 +9,12 @@ use bowline_core::task::Tracker;
 use bowline_core::{Endpoint, Error, Instance, Instant, Result, SystemRng};
 use bowline_discovery::Backoff;
 use bowline_rpc::Body;
+use bowline_telemetry::ChannelMetrics;
 use http::{Request, Response};
 
 use crate::connect::{Connector, Io};
 use crate::connection::{Failure, Http1, Http2, Stream};
+use crate::signals::Signals;
 use crate::{ChannelOptions, HttpVersion};
 
 /// What the nodes of a channel share.
@@ -20,6 +22,10 @@ pub(crate) struct Shared {
     pub(crate) options: ChannelOptions,
     pub(crate) connector: Connector,
     pub(crate) tasks: Tracker,
+    pub(crate) signals: Signals,
+    pub(crate) metrics: ChannelMetrics,
+    /// What servers see as `:authority`.
+    pub(crate) authority: String,
 }
 
 /// An instance as it is registered now, with what is known of the way to it.
@@ -54,7 +60,20 @@ pub(crate) struct Link {
     connecting: tokio::sync::Mutex<()>,
     waiting: AtomicUsize,
     dead: AtomicBool,
+    /// Whether it is of the subset that takes the traffic.
+    inside: AtomicBool,
+    /// In which state it was when the keeper last noted it.
+    noted: AtomicU8,
     this: Weak<Link>,
+}
+
+/// Why there is no place for a request. Nothing was sent.
+#[derive(Debug)]
+pub(crate) enum NoPlace {
+    /// Too many requests wait for it already: that says nothing of the instance.
+    Full(Error),
+    /// It cannot be reached, which this attempt was the first to find out, or others knew before.
+    Unreachable { error: Error, is_news: bool },
 }
 
 /// A place on a connection for one request.
@@ -75,6 +94,8 @@ impl Link {
             connecting: tokio::sync::Mutex::new(()),
             waiting: AtomicUsize::new(0),
             dead: AtomicBool::new(false),
+            inside: AtomicBool::new(true),
+            noted: AtomicU8::new(0),
             this: Weak::clone(this),
         })
     }
@@ -93,8 +114,8 @@ impl Link {
     /// A place for a request, on a connection that is made if there is none with room.
     ///
     /// # Errors
-    /// Why it could not be reached; nothing was sent then.
-    pub(crate) async fn place(self: &Arc<Self>) -> Result<Place> {
+    /// Why there is none; nothing was sent then.
+    pub(crate) async fn place(self: &Arc<Self>) -> Result<Place, NoPlace> {
         match self.shared.options.http {
             HttpVersion::Http2 => self.http2().await.map(|connection| Place::Http2(connection.begin())),
             HttpVersion::Http1 => self.http1().await,
@@ -107,7 +128,7 @@ impl Link {
         open.iter().filter(|c| c.is_open()).min_by_key(|c| c.in_flight()).cloned()
     }
 
-    async fn http2(self: &Arc<Self>) -> Result<Arc<Http2>> {
+    async fn http2(self: &Arc<Self>) -> Result<Arc<Http2>, NoPlace> {
         let options = &self.shared.options;
         if let Some(connection) = self.least_busy().filter(|c| c.has_room()) {
             return Ok(connection);
@@ -149,7 +170,7 @@ impl Link {
         self.open.rcu(|open| open.iter().filter(|c| c.is_open()).cloned().collect::<Vec<_>>());
     }
 
-    async fn http1(self: &Arc<Self>) -> Result<Place> {
+    async fn http1(self: &Arc<Self>) -> Result<Place, NoPlace> {
         let options = &self.shared.options;
         // Dropping it gives the room back.
         let place = |connection| Place::Http1 { connection, link: Arc::clone(self) };
@@ -162,9 +183,13 @@ impl Link {
         if self.busy.fetch_add(1, Ordering::Relaxed) >= options.http1_connections {
             return Err(too_many(&self.endpoint, options.http1_connections));
         }
-        let io: Io = self.within_time(self.shared.connector.connect(&self.endpoint)).await?;
+        let opened = self.within_time(async {
+            let io: Io = self.shared.connector.connect(&self.endpoint).await?;
+            Http1::open(io, &self.shared.tasks).await
+        });
+        let opened = opened.await?;
         if let Place::Http1 { connection, .. } = &mut place {
-            *connection = Some(Http1::open(io, &self.shared.tasks).await?);
+            *connection = Some(opened);
         }
         Ok(place)
     }
@@ -180,26 +205,58 @@ impl Link {
         idle.pop().map(|(connection, _)| connection)
     }
 
+    /// Whether it is of the subset.
+    pub(crate) fn is_inside(&self) -> bool {
+        self.inside.load(Ordering::Relaxed)
+    }
+
+    /// It belongs to the subset from now on, or no longer.
+    pub(crate) fn set_inside(&self, inside: bool) {
+        self.inside.store(inside, Ordering::Relaxed);
+    }
+
+    /// Notes a state for the keeper; which one it noted before.
+    pub(crate) fn note(&self, state: u8) -> u8 {
+        self.noted.swap(state, Ordering::Relaxed)
+    }
+
+    /// Keeps no connection without need: requests under way end on theirs.
+    pub(crate) fn rest(&self) {
+        if self.load.pending() == 0 && !self.open.load().is_empty() {
+            self.open.store(Arc::default());
+        }
+        self.idle().clear();
+    }
+
     /// Bounds a connection attempt, and draws the conclusion from how it went.
-    async fn within_time<T>(&self, attempt: impl Future<Output = Result<T>>) -> Result<T> {
+    async fn within_time<T>(&self, attempt: impl Future<Output = Result<T>>) -> Result<T, NoPlace> {
         let time = self.shared.options.connect_timeout;
         let result = tokio::time::timeout(time, attempt).await.unwrap_or_else(|_| {
             Err(Error::unavailable(format!("connecting to {} took longer than {time:?}", self.endpoint)))
         });
-        match &result {
-            Ok(_) => self.dead.store(false, Ordering::Relaxed),
-            Err(error) => self.died(error),
+        match result {
+            Ok(connection) => {
+                if self.dead.load(Ordering::Relaxed) && self.dead.swap(false, Ordering::Relaxed) {
+                    self.load.came_back();
+                    self.shared.signals.rebuild();
+                }
+                Ok(connection)
+            }
+            // Whatever kept it from connecting: the call was not begun, and may find another instance.
+            Err(error) => {
+                let is_news = self.died(&error);
+                Err(NoPlace::Unreachable { error: unreachable_at(&self.endpoint, error), is_news })
+            }
         }
-        // Whatever kept it from connecting: the call was not begun, and may find another instance.
-        result.map_err(|error| unreachable_at(&self.endpoint, error))
     }
 
-    /// Marks it as dead and tries to reach it until that succeeds or nobody wants it any more.
-    fn died(&self, error: &Error) {
+    /// Marks it as dead and tries to reach it until that succeeds or nobody wants it any more. Whether it was not known.
+    fn died(&self, error: &Error) -> bool {
         if self.dead.swap(true, Ordering::Relaxed) {
-            return;
+            return false;
         }
         tracing::warn!(endpoint = %self.endpoint, %error, "an instance cannot be reached");
+        self.shared.signals.rebuild();
         let (this, (first, longest)) = (Weak::clone(&self.this), self.shared.options.reconnect);
         self.shared.tasks.spawn(async move {
             let mut backoff = Backoff::new(first, longest);
@@ -215,6 +272,7 @@ impl Link {
                 }
             }
         });
+        true
     }
 }
 
@@ -226,17 +284,18 @@ fn unreachable_at(endpoint: &Endpoint, error: Error) -> Error {
         .with_source(error)
 }
 
-fn too_many(endpoint: &Endpoint, limit: usize) -> Error {
-    Error::resource_exhausted(format!("{limit} requests wait for {endpoint} already"))
+fn too_many(endpoint: &Endpoint, limit: usize) -> NoPlace {
+    let error = Error::resource_exhausted(format!("{limit} requests wait for {endpoint} already"))
         .with_public_message("too many requests wait for the service already")
-        .with_reason("TOO_MANY_PENDING")
+        .with_reason("TOO_MANY_PENDING");
+    NoPlace::Full(error)
 }
 
 /// Counts a request that waits for a connection.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
-    fn enter(count: &'a AtomicUsize, limit: usize, endpoint: &Endpoint) -> Result<Self> {
+    fn enter(count: &'a AtomicUsize, limit: usize, endpoint: &Endpoint) -> Result<Self, NoPlace> {
         let waiting = Self(count);
         if count.fetch_add(1, Ordering::Relaxed) >= limit {
             return Err(too_many(endpoint, limit));

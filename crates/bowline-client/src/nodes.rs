@@ -1,39 +1,35 @@
 //! The instances of a service, as the channel uses them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use bowline_balance::{Index, IndexOptions, SlowStart};
-use bowline_core::{Context, Endpoint, Instance, InstanceStatus, Instant, Result};
-use bowline_discovery::{Snapshot, Watcher};
+use bowline_balance::Index;
+use bowline_core::{Context, Error, Result};
+use bowline_discovery::Watcher;
+use tokio::sync::watch;
 
-use crate::node::{Link, Node, Shared};
+use crate::keeper::Keeper;
+use crate::node::{Node, Shared};
 
 /// Follows a service. Reading it takes no lock.
 pub(crate) struct Nodes {
+    pub(crate) shared: Arc<Shared>,
     current: Arc<ArcSwap<Index<Node>>>,
+    /// The revision of the snapshot that `current` is made of.
+    built: watch::Receiver<u64>,
     watcher: Watcher,
 }
 
 impl Nodes {
-    pub(crate) fn follow(mut watcher: Watcher, shared: &Arc<Shared>) -> Self {
-        let current = Arc::new(ArcSwap::from_pointee(update(None, &watcher.current(), shared)));
-        let this = Self { current: Arc::clone(&current), watcher: watcher.clone() };
-        // The task owns no part of the channel that owns it: it ends when the channel's tracker says so.
-        let (weak, shared) = (Arc::downgrade(&current), Arc::downgrade(shared));
-        if let Some(strong) = shared.upgrade() {
-            strong.tasks.clone().spawn(async move {
-                loop {
-                    let (Some(current), Some(shared)) = (weak.upgrade(), shared.upgrade()) else { return };
-                    let snapshot = watcher.current();
-                    current.store(Arc::new(update(Some(&current.load()), &snapshot, &shared)));
-                    drop((current, shared));
-                    watcher.changed().await;
-                }
-            });
-        }
-        this
+    /// Arranges what is known, and starts the task that keeps it so. The task is the channel's tracker's.
+    pub(crate) fn follow(
+        watcher: Watcher,
+        shared: Arc<Shared>,
+        slot: Option<watch::Receiver<Option<u32>>>,
+    ) -> Self {
+        let (keeper, current, built) = Keeper::new(watcher.clone(), Arc::clone(&shared), slot);
+        shared.tasks.spawn(keeper.run());
+        Self { shared, current, built, watcher }
     }
 
     /// The instances now, if there are any.
@@ -44,41 +40,24 @@ impl Nodes {
     /// The instances now; waits for the first answer of the discovery if there is none yet.
     ///
     /// # Errors
-    /// `UNAVAILABLE` if there are no instances, or the context's error if there is no answer in its time.
-    pub(crate) async fn get(&self, cx: &Context, shared: &Arc<Shared>) -> Result<Arc<Index<Node>>> {
+    /// `UNAVAILABLE` with the reason `NO_INSTANCE` if there are no instances, or the context's error if there is no answer
+    /// in its time.
+    pub(crate) async fn get(&self, cx: &Context) -> Result<Arc<Index<Node>>> {
         let snapshot = self.watcher.ready(cx).await?;
-        let nodes = self.current.load_full();
-        if !nodes.is_empty() {
-            return Ok(nodes);
-        }
-        // The answer may be newer than what the follower has stored.
-        let nodes = update(Some(&nodes), &snapshot, shared);
-        if nodes.is_empty() { Err(snapshot.unavailable()) } else { Ok(Arc::new(nodes)) }
+        // The keeper may not have seen the answer yet.
+        let mut built = self.built.clone();
+        let arranged = cx.run(built.wait_for(|revision| *revision >= snapshot.revision)).await;
+        arranged?.map_err(|_| Error::unavailable("the channel has ended"))?;
+        self.current().ok_or_else(|| self.watcher.current().unavailable())
     }
-}
 
-/// The nodes of a snapshot. What is known of the way to an endpoint survives.
-fn update(old: Option<&Index<Node>>, snapshot: &Snapshot, shared: &Arc<Shared>) -> Index<Node> {
-    let links: HashMap<&Endpoint, &Arc<Link>> =
-        old.iter().flat_map(|old| old.iter()).map(|node| (&node.link.endpoint, &node.link)).collect();
-    let usable = snapshot.instances.iter().filter(|instance| instance.status == InstanceStatus::Up);
-    let nodes = usable
-        .filter_map(|instance| {
-            let endpoint = endpoint(instance)?;
-            let link = links
-                .get(endpoint)
-                .map_or_else(|| Link::new(endpoint.clone(), Arc::clone(shared)), |link| Arc::clone(link));
-            Some(Node { instance: Arc::clone(instance), link })
-        })
-        .collect();
-    let options = IndexOptions { slow_start: SlowStart::OFF, ..IndexOptions::default() };
-    Index::flat(nodes, &options, old, Instant::now())
-}
-
-fn endpoint(instance: &Instance) -> Option<&Endpoint> {
-    let first = instance.endpoints.first();
-    if first.is_none() {
-        tracing::warn!(instance = %instance.id, "an instance without endpoints is left out");
+    /// The error for a request that nobody takes, although there are instances.
+    pub(crate) fn nobody(&self) -> Error {
+        let service = &self.watcher.current().service;
+        Error::unavailable(format!(
+            "no instance of `{service}` takes requests of production: all are of tenants; start one without a tenant"
+        ))
+        .with_public_message("no instance of the service is available")
+        .with_reason("NO_INSTANCE")
     }
-    first
 }

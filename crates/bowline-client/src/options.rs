@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::ClientTls;
+use crate::{Balance, ClientTls};
 
 /// Which HTTP is spoken where TLS does not settle it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct ChannelOptions {
     pub http1_idle: Duration,
     /// How an instance is tried again that could not be reached: the first and the longest delay. 100 ms, 5 s.
     pub reconnect: (Duration, Duration),
+    /// Who gets a request.
+    pub balance: Balance,
     /// Which HTTP to speak.
     pub http: HttpVersion,
     /// Whom to trust, for `https` endpoints.
@@ -53,6 +55,7 @@ impl Default for ChannelOptions {
             ping_timeout: Duration::from_secs(5),
             http1_idle: Duration::from_secs(15),
             reconnect: (Duration::from_millis(100), Duration::from_secs(5)),
+            balance: Balance::default(),
             http: HttpVersion::Http2,
             tls: None,
         }

@@ -27,6 +27,7 @@ mod options;
 mod registry;
 mod session;
 mod slots;
+mod slotted;
 mod subscriptions;
 mod view;
 
@@ -38,3 +39,4 @@ pub mod api {
 pub use options::Options;
 pub use registry::BowlineRegistry;
 pub use slots::SlotLease;
+pub use slotted::WithSlot;

@@ -30,6 +30,11 @@ impl SlotLease {
         *self.number.borrow()
     }
 
+    /// Follows the number: for those who do not hold the lease.
+    pub fn watch(&self) -> watch::Receiver<Option<u32>> {
+        self.number.clone()
+    }
+
     /// Waits for a number other than the one that was returned last by this or seen by nobody yet.
     ///
     /// # Errors

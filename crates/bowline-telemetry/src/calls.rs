@@ -10,7 +10,8 @@ use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::Metrics;
+use crate::channels::ChannelFamilies;
+use crate::{ChannelMetrics, Metrics};
 
 /// 1 ms to 10 s, fine where services live and coarse where they fail.
 const BUCKETS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -48,12 +49,13 @@ impl MetricConstructor<Histogram> for Buckets {
 
 /// Requests, errors and durations of every operation: `bowline_server_calls_total{service, method, code}`,
 /// `bowline_server_duration_seconds{service, method}`, `bowline_server_in_flight{service, method}`; the same with `client`
-/// on the other side.
+/// on the other side, which measures its channels too: see [`CallMetrics::channel`].
 #[derive(Clone, Debug)]
 pub struct CallMetrics {
     calls: Family<OutcomeLabels, Counter>,
     durations: Family<OperationLabels, Histogram, Buckets>,
     in_flight: Family<OperationLabels, Gauge>,
+    channels: ChannelFamilies,
 }
 
 impl std::fmt::Debug for Buckets {
@@ -63,7 +65,7 @@ impl std::fmt::Debug for Buckets {
 }
 
 impl CallMetrics {
-    /// Registers the three families of one side.
+    /// Registers the families of one side.
     pub fn new(metrics: &Metrics, side: Side) -> Self {
         let (prefix, verb) = match side {
             Side::Server => ("bowline_server", "answered"),
@@ -73,7 +75,11 @@ impl CallMetrics {
             calls: Family::default(),
             durations: Family::new_with_constructor(Buckets),
             in_flight: Family::default(),
+            channels: ChannelFamilies::default(),
         };
+        if side == Side::Client {
+            this.channels.register(metrics);
+        }
         metrics.register(
             &format!("{prefix}_calls"),
             &format!("Calls {verb}, by outcome"),
@@ -90,6 +96,12 @@ impl CallMetrics {
             this.in_flight.clone(),
         );
         this
+    }
+
+    /// The metrics of one channel: `bowline_client_instances{target, state}`, `bowline_client_ejections_total{target}` and
+    /// `bowline_client_mirrored_total{target, result}`.
+    pub fn channel(&self, target: &str) -> ChannelMetrics {
+        self.channels.channel(target)
     }
 
     /// The metrics of one operation. Keep it: the look-up by name happens here and not per call.

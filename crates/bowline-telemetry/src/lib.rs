@@ -5,11 +5,13 @@
 //!   [`Rejections`] for what was refused.
 
 mod calls;
+mod channels;
 pub mod logs;
 mod metrics;
 mod rejections;
 
 pub use calls::{CallMetrics, InFlight, OperationMetrics, Side};
+pub use channels::{ChannelMetrics, InstanceCounts};
 pub use metrics::Metrics;
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::gauge::Gauge;

@@ -22,16 +22,24 @@
 //! }
 //! ```
 
+mod balance;
 mod boot;
 mod freshness;
 mod registry;
 mod service;
 mod settings;
+mod slots;
 
+pub use balance::{
+    BalanceSettings, CanarySettings, EjectionSettings, MirrorSettings, PickerSettings, PolicySettings,
+    ProbeSettings, SlowStartSettings, ZoneSettings,
+};
 pub use boot::{Boot, main, main_with_flags};
 pub use bowline_rpc::include_api;
 pub use service::Service;
-pub use settings::{AdminSettings, ClientSettings, RegistrySettings, ServerSettings, Settings, TlsSettings};
+pub use settings::{
+    AdminSettings, ClientSettings, RegistrySettings, ServerSettings, Settings, TargetSettings, TlsSettings,
+};
 
 pub use {
     bowline_app as app, bowline_client as client, bowline_config as config, bowline_core as core,

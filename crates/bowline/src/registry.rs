@@ -2,23 +2,33 @@
 
 use std::sync::Arc;
 
-use bowline_client::{Channel, ChannelOptions};
-use bowline_core::{Result, WrapErr};
+use bowline_client::{Channel, ChannelOptions, SLOT};
+use bowline_core::{Error, Result, WrapErr};
 use bowline_discovery::{Discovery, DiskSnapshots, Dns, Registrar, Resolver};
-use bowline_registry_bowline::{BowlineRegistry, Options};
+use bowline_registry_bowline::{BowlineRegistry, Options, WithSlot};
 use bowline_telemetry::CallMetrics;
 
 use crate::RegistrySettings;
+use crate::slots::Slots;
 
 /// The two sides of a registry: to find others, and to be found.
 pub(crate) type Sides = (Arc<dyn Discovery>, Arc<dyn Registrar>);
+
+/// The sides of a registry, and who leases slots, if it does.
+pub(crate) struct Connected {
+    pub(crate) discovery: Arc<dyn Discovery>,
+    pub(crate) registrar: Arc<dyn Registrar>,
+    pub(crate) slots: Option<Slots>,
+}
 
 /// Prepares the way to the registry that `settings` name, by the adapter for its target's scheme. Whether it is up does not
 /// matter now.
 ///
 /// # Errors
-/// If the target is malformed or needs an adapter that is not built in, or the snapshots' directory cannot be used.
-pub(crate) fn connect(settings: &RegistrySettings, env: &str, calls: &CallMetrics) -> Result<Sides> {
+/// If the target is malformed or needs an adapter that is not built in, the snapshots' directory cannot be used, or slots are
+/// wanted of a registry that has none.
+pub(crate) fn connect(settings: &RegistrySettings, env: &str, calls: &CallMetrics) -> Result<Connected> {
+    let mut slots = None;
     let (discovery, registrar) = match settings.target.split_once("://") {
         Some(("etcd" | "etcds", _)) => etcd(settings, env, calls)?,
         Some(("zookeeper", _)) => zookeeper(settings, env)?,
@@ -26,13 +36,26 @@ pub(crate) fn connect(settings: &RegistrySettings, env: &str, calls: &CallMetric
         Some(("eureka", _)) => eureka(settings, env, calls)?,
         Some(("kubernetes", _)) => kubernetes(settings, env, calls)?,
         Some(("nacos", _)) => nacos(settings, env)?,
-        _ => ours(settings, env, calls)?,
+        _ => {
+            let registry = ours(settings, env, calls)?;
+            slots = Some(Slots::new(Arc::clone(&registry)));
+            let registrar: Arc<dyn Registrar> = match settings.slot {
+                true => Arc::new(WithSlot::new(Arc::clone(&registry), SLOT)),
+                false => Arc::clone(&registry) as Arc<_>,
+            };
+            (registry as Arc<_>, registrar)
+        }
     };
+    if settings.slot && slots.is_none() {
+        return Err(Error::invalid_argument(
+            "`registry.slot` needs Bowline's own registry, which leases slots; leave it out",
+        ));
+    }
     let discovery: Arc<dyn Discovery> = match &settings.snapshots {
         None => discovery,
         Some(directory) => Arc::new(DiskSnapshots::open(discovery, directory)?),
     };
-    Ok((discovery, registrar))
+    Ok(Connected { discovery, registrar, slots })
 }
 
 /// A channel to the registry's servers, which are not found through a registry themselves.
@@ -42,7 +65,7 @@ fn channel(target: &str, options: ChannelOptions, calls: &CallMetrics) -> Result
     builder.resolver(resolver).calls(calls.clone()).build().context("the registry's target")
 }
 
-fn ours(settings: &RegistrySettings, env: &str, calls: &CallMetrics) -> Result<Sides> {
+fn ours(settings: &RegistrySettings, env: &str, calls: &CallMetrics) -> Result<Arc<BowlineRegistry>> {
     let channel = channel(&settings.target, ChannelOptions::default(), calls)?;
     let mut options = Options::default();
     options.namespace.clone_from(&settings.namespace);
@@ -51,8 +74,7 @@ fn ours(settings: &RegistrySettings, env: &str, calls: &CallMetrics) -> Result<S
     if let Some(token) = &settings.token {
         caller = caller.bearer(token.expose()).context("the registry's token")?;
     }
-    let registry = Arc::new(BowlineRegistry::new([caller], options)?);
-    Ok((Arc::clone(&registry) as Arc<_>, registry))
+    Ok(Arc::new(BowlineRegistry::new([caller], options)?))
 }
 
 #[cfg(feature = "etcd")]
@@ -179,7 +201,7 @@ fn no_namespace(settings: &RegistrySettings, instead: &str) -> Result<()> {
     if settings.namespace == crate::settings::default_namespace() {
         return Ok(());
     }
-    Err(bowline_core::Error::invalid_argument(format!(
+    Err(Error::invalid_argument(format!(
         "this registry has no namespaces; leave `namespace` out and {instead}"
     )))
 }
@@ -204,19 +226,25 @@ mod tests {
     use super::*;
     use bowline_telemetry::{Metrics, Side};
 
-    fn connected(target: &str) -> Result<Sides> {
+    fn connected(target: &str) -> Result<Connected> {
+        connected_with(target, false)
+    }
+
+    fn connected_with(target: &str, slot: bool) -> Result<Connected> {
         let settings = RegistrySettings {
             target: target.into(),
             namespace: "default".into(),
             token: None,
             snapshots: None,
+            slot,
         };
         connect(&settings, "", &CallMetrics::new(&Metrics::new(), Side::Client))
     }
 
     #[tokio::test]
     async fn the_scheme_of_the_target_chooses_the_adapter() {
-        assert!(connected("http://127.0.0.1:1").is_ok());
+        assert!(connected("http://127.0.0.1:1").is_ok_and(|ours| ours.slots.is_some()));
+        assert!(connected_with("http://127.0.0.1:1", true).is_ok());
         let schemes = [
             ("consul", cfg!(feature = "consul")),
             ("etcd", cfg!(feature = "etcd")),
@@ -231,9 +259,11 @@ mod tests {
                 assert!(error.message().contains(&format!("feature `{scheme}`")), "{error}");
                 continue;
             }
-            let (discovery, _) = connected(&target).unwrap();
+            let discovery = connected(&target).unwrap().discovery;
             let cx = bowline_core::Context::background().with_timeout(std::time::Duration::from_millis(1));
             assert!(discovery.watch("s").ready(&cx).await.is_err());
+            let error = connected_with(&target, true).err().unwrap();
+            assert!(error.message().contains("`registry.slot` needs Bowline's own registry"), "{error}");
             let error = connected(&format!("{target}?x=1")).err().unwrap();
             assert!(error.message().contains("`x` is unknown"), "{error}");
         }
@@ -253,7 +283,7 @@ mod tests {
                     clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}]\n";
         std::fs::write(&path, text).unwrap();
         let target = format!("kubernetes://shop?kubeconfig={}", path.display());
-        let (discovery, _) = connected(&target).unwrap();
+        let discovery = connected(&target).unwrap().discovery;
         std::fs::remove_file(&path).unwrap();
         let cx = bowline_core::Context::background().with_timeout(std::time::Duration::from_millis(1));
         assert!(discovery.watch("s").ready(&cx).await.is_err());

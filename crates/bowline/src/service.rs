@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bowline_app::App;
-use bowline_client::{Channel, ChannelBuilder, ChannelFactory};
-use bowline_core::Result;
+use bowline_client::{Channel, ChannelBuilder, ChannelFactory, ChannelOptions};
+use bowline_core::{Instance, Result};
 use bowline_discovery::{Dns, Registrar, Resolver};
 use bowline_rpc::Caller;
 use bowline_server::{Admin, AdminOptions, Info, ListenAddr, Server};
@@ -12,8 +12,9 @@ use bowline_telemetry::logs::LogHandle;
 use bowline_telemetry::{CallMetrics, Metrics, Side};
 use serde_json::{Value, json};
 
-use crate::Settings;
 use crate::freshness::Overseen;
+use crate::slots::Slots;
+use crate::{ClientSettings, Settings};
 
 /// What a service is put together with: servers and channels that share its metrics, its registry and its settings.
 pub struct Service {
@@ -24,6 +25,7 @@ pub struct Service {
     logs: Option<LogHandle>,
     resolver: Arc<Resolver>,
     registrar: Option<Arc<dyn Registrar>>,
+    slots: Option<Slots>,
     calls: CallMetrics,
     app: App,
 }
@@ -32,16 +34,18 @@ impl Service {
     pub(crate) fn new(name: &str, settings: Settings, config: Value) -> Result<Self> {
         // A process that logs already, such as a test, goes on as it does.
         let logs = LogHandle::init(&settings.log).ok();
+        settings.client.check()?;
         let metrics = Metrics::new();
         let calls = CallMetrics::new(&metrics, Side::Client);
         let app = App::new(name).options(settings.lifecycle.clone());
         let mut resolver = Resolver::new().with_dns(Arc::new(Dns::system()?));
-        let mut registrar = None;
+        let (mut registrar, mut slots) = (None, None);
         if let Some(registry) = &settings.registry {
             let env = app.handle().instance().env.clone();
-            let (discovery, to_register) = crate::registry::connect(registry, &env, &calls)?;
-            resolver = resolver.with_registry(Arc::new(Overseen::new(discovery, &metrics)));
-            registrar = Some(to_register);
+            let connected = crate::registry::connect(registry, &env, &calls)?;
+            resolver = resolver.with_registry(Arc::new(Overseen::new(connected.discovery, &metrics)));
+            registrar = Some(connected.registrar);
+            slots = connected.slots;
         }
         Ok(Self {
             name: name.to_owned(),
@@ -51,6 +55,7 @@ impl Service {
             logs,
             resolver: Arc::new(resolver),
             registrar,
+            slots,
             calls,
             app,
         })
@@ -76,20 +81,23 @@ impl Service {
 
     /// A channel's builder with the service's settings: for options beyond them.
     pub fn channel(&self, target: &str) -> ChannelBuilder {
-        Channel::builder(target)
-            .options(self.settings.client.options())
-            .resolver(Arc::clone(&self.resolver))
-            .calls(self.calls.clone())
+        self.way().to(target)
     }
 
     /// Makes channels after the service was handed over to its application: for targets that are learnt later.
     pub fn channels(&self) -> ChannelFactory {
-        let (options, resolver, calls) =
-            (self.settings.client.options(), Arc::clone(&self.resolver), self.calls.clone());
-        Arc::new(move |target| {
-            let builder = Channel::builder(target).options(options.clone());
-            builder.resolver(Arc::clone(&resolver)).calls(calls.clone()).build()
-        })
+        let way = self.way();
+        Arc::new(move |target| way.to(target).build())
+    }
+
+    fn way(&self) -> Way {
+        Way {
+            settings: self.settings.client.clone(),
+            here: self.app.handle().instance(),
+            resolver: Arc::clone(&self.resolver),
+            slots: self.slots.clone(),
+            calls: self.calls.clone(),
+        }
     }
 
     /// What a generated client takes, for `discovery:///name` or another target.
@@ -136,8 +144,81 @@ impl Service {
     }
 }
 
+/// What all channels of an application have in common.
+struct Way {
+    settings: ClientSettings,
+    /// Who calls, and from where.
+    here: Arc<Instance>,
+    resolver: Arc<Resolver>,
+    slots: Option<Slots>,
+    calls: CallMetrics,
+}
+
+impl Way {
+    fn options(&self, target: &str) -> ChannelOptions {
+        let mut options = self.settings.options(target);
+        options.balance.client = self.here.id.to_string();
+        if options.balance.zones.local.is_empty() {
+            options.balance.zones.local.clone_from(&self.here.zone);
+        }
+        options
+    }
+
+    fn to(&self, target: &str) -> ChannelBuilder {
+        let options = self.options(target);
+        // Only who has a subset needs a number to choose it by.
+        let lease = match &self.slots {
+            Some(slots) if options.balance.subset.is_some() => slots.of(target, &self.here),
+            _ => None,
+        };
+        let builder = Channel::builder(target)
+            .options(options)
+            .resolver(Arc::clone(&self.resolver))
+            .calls(self.calls.clone());
+        match lease {
+            Some(lease) => builder.slot(lease.watch(), lease),
+            None => builder,
+        }
+    }
+}
+
 impl std::fmt::Debug for Service {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Service({})", self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bowline_config::Loader;
+
+    use super::*;
+
+    fn way(yaml: &str) -> Way {
+        let mut here = Instance::new("cart", "cart-1");
+        here.zone = "a".into();
+        Way {
+            settings: Loader::new().text("test.yaml", yaml).unwrap().load().unwrap(),
+            here: Arc::new(here),
+            resolver: Arc::default(),
+            slots: None,
+            calls: CallMetrics::new(&Metrics::new(), Side::Client),
+        }
+    }
+
+    #[test]
+    fn channels_know_who_calls_and_from_where() {
+        let balance = way("{}").options("discovery:///catalog").balance;
+        assert_eq!((balance.client.as_str(), balance.zones.local.as_str()), ("cart-1", "a"));
+        let balance = way("balance: { zones: { local: b } }").options("discovery:///catalog").balance;
+        assert_eq!(balance.zones.local, "b", "settings come first");
+    }
+
+    #[test]
+    fn a_setting_that_makes_no_sense_keeps_the_service_from_starting() {
+        let yaml = "{ server: { listen: 'memory:test' }, client: { balance: { clusters: { blue: -1 } } } }";
+        let settings: Settings = Loader::new().text("test.yaml", yaml).unwrap().load().unwrap();
+        let error = Service::new("cart", settings, Value::Null).unwrap_err();
+        assert!(error.to_string().contains("balance.clusters.blue is -1"), "{error}");
     }
 }

@@ -33,7 +33,7 @@ fn better_of_two<C: Candidate>(
     cost: impl Fn(usize) -> f64,
 ) -> Option<usize> {
     let Drawn { place: first, probe } = field.draw(ask, None)?;
-    if probe {
+    if probe || field.pool.members().len() == 1 {
         return Some(field.position(first));
     }
     let second = field.draw(ask, Some(first)).map_or(first, |drawn| drawn.place);

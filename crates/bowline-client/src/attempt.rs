@@ -1,0 +1,228 @@
+//! Sending a request: once, and again where it provably was not begun.
+
+use std::sync::Arc;
+
+use bowline_balance::{Ask, Index, Outcome, Request as Route};
+use bowline_core::{Code, Context, Error, Instance, Instant, MethodKind, Result, SystemRng};
+use bowline_rpc::headers::grpc_status;
+use bowline_rpc::{Body, End};
+use http::{Request, Response};
+
+use crate::connection::Failure;
+use crate::headers::prepare;
+use crate::measuring::{Flight, Landing, Measuring};
+use crate::node::{NoPlace, Node, Place};
+use crate::nodes::Nodes;
+
+/// How often one call is sent at most. Each time but the last it was provably not begun.
+const ATTEMPTS: usize = 8;
+
+/// What all attempts of a call have in common.
+#[derive(Clone, Copy)]
+pub(crate) struct Call<'a> {
+    pub(crate) cx: &'a Context,
+    pub(crate) kind: MethodKind,
+    /// Only instances of the tenant's own may serve it.
+    pub(crate) strict: bool,
+    /// It goes where its metadata redirects it.
+    pub(crate) redirected: bool,
+}
+
+impl<'a> Call<'a> {
+    fn route(&self) -> Route<'a> {
+        let route = match self.redirected {
+            true => Route::in_context(self.cx),
+            false => Route::of(self.cx.tenant()),
+        };
+        if self.strict { route.strictly() } else { route }
+    }
+}
+
+/// Instances that a call was sent to in vain.
+#[derive(Default)]
+pub(crate) struct Tried(Vec<(Arc<Instance>, bool)>);
+
+impl Tried {
+    /// Adds one, and whether it could not be reached.
+    fn add(&mut self, instance: Arc<Instance>, is_unreachable: bool) {
+        self.0.push((instance, is_unreachable));
+    }
+
+    /// Their positions among those that are there now.
+    fn positions(&self, nodes: &Index<Node>) -> Vec<usize> {
+        self.0.iter().filter_map(|(instance, _)| nodes.position(&instance.id)).collect()
+    }
+
+    /// Whether it could not be reached: it is picked again only where nobody else is left.
+    fn is_unreachable(&self, node: &Node) -> bool {
+        self.0.iter().any(|(instance, is_unreachable)| *is_unreachable && instance.id == node.instance.id)
+    }
+}
+
+/// An attempt without an answer.
+pub(crate) struct Failed {
+    pub(crate) error: Error,
+    pub(crate) begun: Begun,
+    /// On which instance; `None` if there was none.
+    pub(crate) on: Option<Arc<Instance>>,
+}
+
+/// How far an attempt came that failed.
+pub(crate) enum Begun {
+    /// It was provably not begun: here it is again. Whether that was because the instance could not be reached.
+    Unsent(Box<Request<Body>>, bool),
+    /// The server says that it did not begin it; it was sent all the same.
+    Refused,
+    /// The server may have begun it.
+    Maybe,
+    /// There is nobody (else) to send it to.
+    Nowhere,
+}
+
+/// A response whose body is still to come.
+pub(crate) struct Answer {
+    response: Response<Body>,
+    place: Place,
+    landing: Option<Landing>,
+}
+
+impl Nodes {
+    /// Sends a request until a server has it for certain, or there is nowhere left to send it.
+    pub(crate) async fn deliver(&self, call: Call<'_>, mut request: Box<Request<Body>>) -> Result<Answer> {
+        let mut tried = Tried::default();
+        let mut last = None;
+        loop {
+            let copy = copy_of(&request);
+            let failed = match self.attempt(call, request, &tried).await {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => *failed,
+            };
+            let Failed { error, begun, on } = failed;
+            let (again, is_unreachable) = match begun {
+                Begun::Unsent(request, is_unreachable) => (Some(request), is_unreachable),
+                Begun::Refused => (copy, false),
+                Begun::Maybe => (None, false),
+                // What is known of those that there are says more.
+                Begun::Nowhere => return Err(last.unwrap_or(error)),
+            };
+            let (Some(again), Some(on)) = (again, on) else { return Err(error) };
+            tried.add(on, is_unreachable);
+            (request, last) = (again, Some(error));
+        }
+    }
+
+    /// Sends a request once, to an instance that was not tried if there is one.
+    async fn attempt(
+        &self,
+        call: Call<'_>,
+        mut request: Box<Request<Body>>,
+        tried: &Tried,
+    ) -> Result<Answer, Box<Failed>> {
+        let nodes = match self.current() {
+            Some(nodes) => nodes,
+            None => Box::pin(self.get(call.cx)).await.map_err(Failed::nowhere)?,
+        };
+        let node = self.pick(&nodes, call, tried).map_err(Failed::nowhere)?;
+        let flight = Flight::begin(node, call.cx, &self.shared);
+        // Making a connection is rare and its future large: it must not be part of every call's.
+        let place = match node.link.ready() {
+            Some(place) => Ok(place),
+            None => Box::pin(node.link.place()).await,
+        };
+        let mut place = match place {
+            Ok(place) => place,
+            Err(none) => return Err(Failed::placeless(node, none, flight, request)),
+        };
+        prepare(&mut request, call.cx, node);
+        match place.send(request).await {
+            Ok(response) => Ok(Answer { response, place, landing: flight.answered(call.kind) }),
+            Err(failure) => Err(Failed::sent(node, failure, flight)),
+        }
+    }
+
+    fn pick<'n>(&self, nodes: &'n Index<Node>, call: Call<'_>, tried: &Tried) -> Result<&'n Node> {
+        let balance = &self.shared.options.balance;
+        let positions = tried.positions(nodes);
+        let mut ask = Ask::new(Instant::now(), &SystemRng).without(&positions);
+        if let Some(key) = balance.picker.key(call.cx) {
+            ask = ask.with_key(key);
+        }
+        let picked = nodes.pick(&balance.picker, &call.route(), &ask)?;
+        let picked = picked.map(|position| &nodes[position]).filter(|node| !tried.is_unreachable(node));
+        picked.filter(|_| tried.0.len() < ATTEMPTS.max(nodes.len() + 1)).ok_or_else(|| self.nobody())
+    }
+}
+
+impl Failed {
+    fn nowhere(error: Error) -> Box<Self> {
+        Box::new(Self { error, begun: Begun::Nowhere, on: None })
+    }
+
+    fn placeless(node: &Node, none: NoPlace, flight: Flight<'_>, request: Box<Request<Body>>) -> Box<Self> {
+        let (error, outcome) = match none {
+            NoPlace::Full(error) => (error, Outcome::Canceled),
+            // Who comes back in a second must not be ejected for half a minute because many waited for one connection.
+            NoPlace::Unreachable { error, is_news: false } => (error, Outcome::Canceled),
+            NoPlace::Unreachable { error, is_news: true } => (error, Outcome::Unreachable),
+        };
+        flight.end(outcome);
+        Box::new(Self { error, begun: Begun::Unsent(request, true), on: Some(Arc::clone(&node.instance)) })
+    }
+
+    fn sent(node: &Node, failure: Failure, flight: Flight<'_>) -> Box<Self> {
+        let on = Some(Arc::clone(&node.instance));
+        let (error, begun, outcome) = match failure {
+            Failure::Unsent(request, error) => (error, Begun::Unsent(request, false), Outcome::Canceled),
+            Failure::Refused(error) => (error, Begun::Refused, Outcome::Canceled),
+            Failure::Broken(error) => {
+                let error = error.context(format!("calling {}", node.instance.id));
+                (error, Begun::Maybe, Outcome::Unreachable)
+            }
+        };
+        flight.end(outcome);
+        Box::new(Self { error, begun, on })
+    }
+}
+
+impl Answer {
+    /// The response, with everything that waits for its end tied to the end of its body.
+    pub(crate) fn watched(self, measuring: Measuring) -> Response<Body> {
+        let Self { response, place, landing } = self;
+        let head = grpc_status(response.headers()).unwrap_or_else(|| Code::from_http(response.status()));
+        response.map(|body| {
+            body.on_end(move |end| {
+                let code = match &end {
+                    End::Complete(trailers) => trailers.and_then(grpc_status).unwrap_or(head),
+                    End::Failed(error) => Some(error.code()),
+                    End::Dropped => Some(measuring.given_up()),
+                };
+                if let Some(landing) = landing {
+                    landing.end(&end, code);
+                }
+                measuring.end(code);
+                drop(place);
+            })
+        })
+    }
+
+    /// Gives up the answer: how it went is told by its head alone.
+    pub(crate) fn dismissed(self) -> Option<Code> {
+        let Self { response, landing, .. } = self;
+        let head = grpc_status(response.headers()).unwrap_or_else(|| Code::from_http(response.status()));
+        if let Some(landing) = landing {
+            landing.end(&End::Complete(None), head);
+        }
+        head
+    }
+}
+
+/// The request once more, if its body is in memory: for a server that refuses it after it was sent.
+pub(crate) fn copy_of(request: &Request<Body>) -> Option<Box<Request<Body>>> {
+    let body = request.body().as_full()?;
+    let mut copy = Request::new(Body::full(body));
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    Some(Box::new(copy))
+}
