@@ -6,22 +6,27 @@ use std::time::Duration;
 
 use bowline_balance::Canary;
 use bowline_core::task::Tracker;
-use bowline_core::{Context, Instant, Operation, Result, SystemRng};
+use bowline_core::{Context, Error, Instant, MethodKind, Operation, Result, SystemRng};
 use bowline_discovery::{Resolver, Target};
+use bowline_resilience::{ClientPolicy, Policies};
+use bowline_rpc::headers::CALLER;
 use bowline_rpc::{Body, BoxFuture, Caller, Transport};
-use bowline_telemetry::{CallMetrics, Metrics, Side};
-use http::{Request, Response};
+use bowline_telemetry::{CallMetrics, Metrics, Rejections, Side};
+use http::{HeaderValue, Request, Response};
 use tokio::sync::watch;
 
 use crate::ChannelOptions;
 use crate::attempt::Call;
 use crate::connect::Connector;
+use crate::govern::Governor;
 use crate::headers::write_context;
-use crate::measuring::{Measures, Measuring};
+use crate::measuring::Measuring;
 use crate::mirror::Mirrors;
 use crate::node::Shared;
 use crate::nodes::Nodes;
+use crate::rules::Operations;
 use crate::signals::Signals;
+use crate::timed::Timed;
 
 /// The way to a service. A clone is the same channel; the last one to go ends its connections.
 ///
@@ -41,7 +46,7 @@ struct Inner {
     nodes: Arc<Nodes>,
     canary: Option<Canary>,
     mirrors: Option<Mirrors>,
-    metrics: Measures,
+    operations: Operations,
     /// What follows the target lives as long as the channel.
     _resolver: Arc<Resolver>,
     _lease: Option<Lease>,
@@ -54,6 +59,7 @@ pub struct ChannelBuilder {
     options: ChannelOptions,
     resolver: Option<Arc<Resolver>>,
     calls: Option<CallMetrics>,
+    rejections: Option<Rejections>,
     slot: Option<(watch::Receiver<Option<u32>>, Lease)>,
 }
 
@@ -88,6 +94,13 @@ impl ChannelBuilder {
         self
     }
 
+    /// Counts what is not sent into a family that other channels share.
+    #[must_use]
+    pub fn rejections(mut self, rejections: Rejections) -> Self {
+        self.rejections = Some(rejections);
+        self
+    }
+
     /// This client's slot among those who call the service, which decides about its [subset](crate::Balance::subset): from the
     /// registry, which may give another one later. Until there is one, the client's name decides. `lease`, which keeps the
     /// slot, is kept as long as the channel.
@@ -106,6 +119,8 @@ impl ChannelBuilder {
         let mut options = self.options;
         options.balance.check()?;
         options.balance = options.balance.named();
+        let policies = std::mem::take(&mut options.policies);
+        let caller = options.caller.as_deref().map(caller_header).transpose()?;
         let (canary, mirrors) =
             (options.balance.canary.clone(), options.balance.mirror.as_ref().map(Mirrors::new));
         let resolver = self.resolver.unwrap_or_else(|| Arc::new(Resolver::new()));
@@ -118,11 +133,12 @@ impl ChannelBuilder {
             signals: Signals::default(),
             metrics: calls.channel(&target.to_string()),
             authority: authority(&target),
+            caller,
         });
         let (slot, lease) = self.slot.unzip();
         let nodes = Arc::new(Nodes::follow(watcher, shared, slot));
-        let metrics = Measures::new(calls);
-        let inner = Inner { target, nodes, canary, mirrors, metrics, _resolver: resolver, _lease: lease };
+        let operations = Operations::new(calls, self.rejections, policies);
+        let inner = Inner { target, nodes, canary, mirrors, operations, _resolver: resolver, _lease: lease };
         Ok(Channel(Arc::new(inner)))
     }
 }
@@ -137,6 +153,13 @@ fn authority(target: &Target) -> String {
     }
 }
 
+fn caller_header(name: &str) -> Result<HeaderValue> {
+    HeaderValue::try_from(name).map_err(|e| {
+        Error::invalid_argument(format!("`{name}` cannot be sent in a header as the caller's name"))
+            .with_source(e)
+    })
+}
+
 /// Makes channels to targets that are learnt while the process runs.
 pub type ChannelFactory = Arc<dyn Fn(&str) -> Result<Channel> + Send + Sync>;
 
@@ -149,6 +172,7 @@ impl Channel {
             options: ChannelOptions::default(),
             resolver: None,
             calls: None,
+            rejections: None,
             slot: None,
         }
     }
@@ -161,6 +185,11 @@ impl Channel {
         Caller::new(self.clone(), &self.0.nodes.shared.authority)
     }
 
+    /// Takes other policies, for calls from now on.
+    pub fn set_policies(&self, policies: Policies<ClientPolicy>) {
+        self.0.operations.set_policies(policies);
+    }
+
     async fn call(
         self,
         cx: Context,
@@ -168,8 +197,9 @@ impl Channel {
         mut request: Box<Request<Body>>,
     ) -> Result<Response<Body>> {
         let started = Instant::now();
-        let Inner { nodes, canary, mirrors, metrics, .. } = &*self.0;
-        let measured = Some(metrics.of(&operation).start());
+        let Inner { nodes, canary, mirrors, operations, .. } = &*self.0;
+        let rules = operations.of(&operation);
+        let measured = Some(rules.metrics.start());
         let kind = operation.kind();
         let strict = nodes.shared.options.balance.strict;
         let (cx, strict) = match canary.as_ref().and_then(|canary| taken(canary, &cx)) {
@@ -182,12 +212,45 @@ impl Channel {
         }
         let measuring = Measuring { measured, cx: cx.clone(), started };
         write_context(request.headers_mut(), &cx);
-        match nodes.deliver(Call { cx: &cx, kind, strict, redirected: true }, request).await {
+        if let Some(name) = &nodes.shared.caller {
+            request.headers_mut().insert(CALLER, name.clone());
+        }
+        let call = Call { cx: &cx, kind, strict, redirected: true, picked: None };
+        let governor = Governor { nodes, operations, rules: &rules };
+        let sent = match rules.timeout().filter(|_| kind == MethodKind::Unary) {
+            None => governor.send(call, request).await,
+            Some(timeout) => return Box::pin(in_time(governor, call, request, timeout, measuring)).await,
+        };
+        match sent {
             Ok(answer) => Ok(answer.watched(measuring)),
             Err(error) => {
                 measuring.end(Some(error.code()));
                 Err(error)
             }
+        }
+    }
+}
+
+/// A call that has no more time than its operation's policy gives it, until the last byte of its answer.
+async fn in_time(
+    governor: Governor<'_>,
+    call: Call<'_>,
+    request: Box<Request<Body>>,
+    timeout: Duration,
+    measuring: Measuring,
+) -> Result<Response<Body>> {
+    let cx = call.cx.with_timeout(timeout);
+    // Whoever called us has more time perhaps, but is not to spend it on the same again.
+    let sent = cx.run(governor.send(Call { cx: &cx, ..call }, request)).await.map_err(Error::without_retry);
+    let sent = sent.flatten();
+    match (sent, cx.deadline()) {
+        (Ok(answer), Some(deadline)) => {
+            Ok(answer.watched(measuring).map(|body| Body::new(Timed::new(body, deadline))))
+        }
+        (Ok(answer), None) => Ok(answer.watched(measuring)),
+        (Err(error), _) => {
+            measuring.end(Some(error.code()));
+            Err(error)
         }
     }
 }
@@ -233,8 +296,6 @@ impl std::fmt::Debug for Channel {
 
 #[cfg(test)]
 mod tests {
-    use bowline_core::MethodKind;
-
     use super::*;
 
     #[tokio::test]
@@ -244,6 +305,6 @@ mod tests {
         let call = channel.call(Context::background(), operation, Box::default());
         let size = std::mem::size_of_val(&call);
         // It is on the heap for each call: what is rare in it is boxed apart.
-        assert!(size <= 1024, "{size} bytes");
+        assert!(size <= 1280, "{size} bytes");
     }
 }

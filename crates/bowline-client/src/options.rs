@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bowline_resilience::{ClientPolicy, Policies};
+
 use crate::{Balance, ClientTls};
 
 /// Which HTTP is spoken where TLS does not settle it.
@@ -37,6 +39,11 @@ pub struct ChannelOptions {
     pub reconnect: (Duration, Duration),
     /// Who gets a request.
     pub balance: Balance,
+    /// What counts for each operation.
+    pub policies: Policies<ClientPolicy>,
+    /// The service that calls, as it is told to servers (`x-md-local-caller`), so that they share what they have fairly
+    /// among their callers.
+    pub caller: Option<String>,
     /// Which HTTP to speak.
     pub http: HttpVersion,
     /// Whom to trust, for `https` endpoints.
@@ -56,6 +63,8 @@ impl Default for ChannelOptions {
             http1_idle: Duration::from_secs(15),
             reconnect: (Duration::from_millis(100), Duration::from_secs(5)),
             balance: Balance::default(),
+            policies: Policies::default(),
+            caller: None,
             http: HttpVersion::Http2,
             tls: None,
         }

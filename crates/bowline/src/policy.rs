@@ -139,7 +139,7 @@ pub struct RetrySettings {
 
 impl Default for RetrySettings {
     fn default() -> Self {
-        let RetryOptions { attempts, backoff, longest } = RetryOptions::default();
+        let RetryOptions { attempts, backoff, longest, .. } = RetryOptions::default();
         Self { attempts, backoff, longest }
     }
 }
@@ -290,7 +290,7 @@ impl RetrySettings {
     fn options(&self, place: &str) -> Result<RetryOptions> {
         let Self { attempts, backoff, longest } = *self;
         check((1..=10).contains(&attempts), place, "retry.attempts", "1 to 10; 1 turns retries off")?;
-        Ok(RetryOptions { attempts, backoff, longest: longest.max(backoff) })
+        Ok(RetryOptions { attempts, backoff, longest: longest.max(backoff), ..RetryOptions::default() })
     }
 }
 
