@@ -25,6 +25,7 @@
 mod balance;
 mod boot;
 mod freshness;
+mod policy;
 mod registry;
 mod service;
 mod settings;
@@ -36,6 +37,10 @@ pub use balance::{
 };
 pub use boot::{Boot, main, main_with_flags};
 pub use bowline_rpc::include_api;
+pub use policy::{
+    AdmissionSettings, BreakerSettings, BudgetSettings, BulkheadSettings, ClientPolicySettings,
+    HedgeSettings, RateSettings, RetrySettings, ServerPolicySettings, ThrottleSettings,
+};
 pub use service::Service;
 pub use settings::{
     AdminSettings, ClientSettings, RegistrySettings, ServerSettings, Settings, TargetSettings, TlsSettings,
@@ -43,8 +48,8 @@ pub use settings::{
 
 pub use {
     bowline_app as app, bowline_client as client, bowline_config as config, bowline_core as core,
-    bowline_discovery as discovery, bowline_rpc as rpc, bowline_server as server,
-    bowline_telemetry as telemetry, tracing,
+    bowline_discovery as discovery, bowline_resilience as resilience, bowline_rpc as rpc,
+    bowline_server as server, bowline_telemetry as telemetry, tracing,
 };
 
 /// What most files of a service need.

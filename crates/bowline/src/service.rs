@@ -9,7 +9,7 @@ use bowline_discovery::{Dns, Registrar, Resolver};
 use bowline_rpc::Caller;
 use bowline_server::{Admin, AdminOptions, Info, ListenAddr, Server};
 use bowline_telemetry::logs::LogHandle;
-use bowline_telemetry::{CallMetrics, Metrics, Side};
+use bowline_telemetry::{CallMetrics, Metrics, Rejections, Side};
 use serde_json::{Value, json};
 
 use crate::freshness::Overseen;
@@ -27,6 +27,7 @@ pub struct Service {
     registrar: Option<Arc<dyn Registrar>>,
     slots: Option<Slots>,
     calls: CallMetrics,
+    rejections: Rejections,
     app: App,
 }
 
@@ -37,6 +38,7 @@ impl Service {
         settings.client.check()?;
         let metrics = Metrics::new();
         let calls = CallMetrics::new(&metrics, Side::Client);
+        let rejections = Rejections::new(&metrics, Side::Client);
         let app = App::new(name).options(settings.lifecycle.clone());
         let mut resolver = Resolver::new().with_dns(Arc::new(Dns::system()?));
         let (mut registrar, mut slots) = (None, None);
@@ -57,6 +59,7 @@ impl Service {
             registrar,
             slots,
             calls,
+            rejections,
             app,
         })
     }
@@ -97,6 +100,7 @@ impl Service {
             resolver: Arc::clone(&self.resolver),
             slots: self.slots.clone(),
             calls: self.calls.clone(),
+            rejections: self.rejections.clone(),
         }
     }
 
@@ -152,12 +156,14 @@ struct Way {
     resolver: Arc<Resolver>,
     slots: Option<Slots>,
     calls: CallMetrics,
+    rejections: Rejections,
 }
 
 impl Way {
     fn options(&self, target: &str) -> ChannelOptions {
         let mut options = self.settings.options(target);
         options.balance.client = self.here.id.to_string();
+        options.caller = Some(self.here.service.to_string());
         if options.balance.zones.local.is_empty() {
             options.balance.zones.local.clone_from(&self.here.zone);
         }
@@ -174,7 +180,8 @@ impl Way {
         let builder = Channel::builder(target)
             .options(options)
             .resolver(Arc::clone(&self.resolver))
-            .calls(self.calls.clone());
+            .calls(self.calls.clone())
+            .rejections(self.rejections.clone());
         match lease {
             Some(lease) => builder.slot(lease.watch(), lease),
             None => builder,
@@ -203,6 +210,7 @@ mod tests {
             resolver: Arc::default(),
             slots: None,
             calls: CallMetrics::new(&Metrics::new(), Side::Client),
+            rejections: Rejections::new(&Metrics::new(), Side::Client),
         }
     }
 
