@@ -1,6 +1,7 @@
 //! A service, as its clients hold it.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +11,13 @@ use bowline_core::{Context, Error, Instant, MethodKind, Operation, Result, Syste
 use bowline_discovery::{Resolver, Target};
 use bowline_resilience::{ClientPolicy, Policies};
 use bowline_rpc::headers::CALLER;
-use bowline_rpc::{Body, BoxFuture, Caller, Transport};
+use bowline_rpc::{Body, BoxFuture, Caller, Message, Transport};
 use bowline_telemetry::{CallMetrics, Metrics, Rejections, Side};
 use http::{HeaderValue, Request, Response};
 use tokio::sync::watch;
 
 use crate::ChannelOptions;
+use crate::answers::{self, Answers, Fallback, Whole, degraded};
 use crate::attempt::Call;
 use crate::connect::Connector;
 use crate::govern::Governor;
@@ -24,7 +26,7 @@ use crate::measuring::Measuring;
 use crate::mirror::Mirrors;
 use crate::node::Shared;
 use crate::nodes::Nodes;
-use crate::rules::Operations;
+use crate::rules::{Operations, Rules};
 use crate::signals::Signals;
 use crate::timed::Timed;
 
@@ -47,6 +49,7 @@ struct Inner {
     canary: Option<Canary>,
     mirrors: Option<Mirrors>,
     operations: Operations,
+    answers: Answers,
     /// What follows the target lives as long as the channel.
     _resolver: Arc<Resolver>,
     _lease: Option<Lease>,
@@ -60,7 +63,18 @@ pub struct ChannelBuilder {
     resolver: Option<Arc<Resolver>>,
     calls: Option<CallMetrics>,
     rejections: Option<Rejections>,
+    fallbacks: Fallbacks,
     slot: Option<(watch::Receiver<Option<u32>>, Lease)>,
+}
+
+/// What stands in for answers, by method.
+#[derive(Default)]
+struct Fallbacks(HashMap<String, Fallback>);
+
+impl std::fmt::Debug for Fallbacks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 /// What keeps a slot.
@@ -101,6 +115,30 @@ impl ChannelBuilder {
         self
     }
 
+    /// Answers in the place of a unary method (`/package.Service/Method`) that failed: with what `fallback` makes of the
+    /// failure, if it makes anything of it. The caller gets it as an answer; it is counted, and marked with
+    /// `x-bowline-degraded`.
+    ///
+    /// ```no_run
+    /// use bowline_client::Channel;
+    /// use bowline_rpc::proto::grpc::health::v1::HealthCheckResponse;
+    ///
+    /// let channel = Channel::builder("discovery:///catalog")
+    ///     .fallback("/grpc.health.v1.Health/Check", |_, error| {
+    ///         error.is_temporary().then(HealthCheckResponse::default)
+    ///     });
+    /// ```
+    #[must_use]
+    pub fn fallback<M: Message>(
+        mut self,
+        method: impl Into<String>,
+        fallback: impl Fn(&Context, &Error) -> Option<M> + Send + Sync + 'static,
+    ) -> Self {
+        let answer = move |cx: &Context, error: &Error| bowline_rpc::answer_with(&fallback(cx, error)?).ok();
+        self.fallbacks.0.insert(method.into(), Arc::new(answer));
+        self
+    }
+
     /// This client's slot among those who call the service, which decides about its [subset](crate::Balance::subset): from the
     /// registry, which may give another one later. Until there is one, the client's name decides. `lease`, which keeps the
     /// slot, is kept as long as the channel.
@@ -138,7 +176,9 @@ impl ChannelBuilder {
         let (slot, lease) = self.slot.unzip();
         let nodes = Arc::new(Nodes::follow(watcher, shared, slot));
         let operations = Operations::new(calls, self.rejections, policies);
-        let inner = Inner { target, nodes, canary, mirrors, operations, _resolver: resolver, _lease: lease };
+        let answers = Answers::new(self.fallbacks.0);
+        let inner =
+            Inner { target, nodes, canary, mirrors, operations, answers, _resolver: resolver, _lease: lease };
         Ok(Channel(Arc::new(inner)))
     }
 }
@@ -173,6 +213,7 @@ impl Channel {
             resolver: None,
             calls: None,
             rejections: None,
+            fallbacks: Fallbacks::default(),
             slot: None,
         }
     }
@@ -215,8 +256,25 @@ impl Channel {
         if let Some(name) = &nodes.shared.caller {
             request.headers_mut().insert(CALLER, name.clone());
         }
-        let call = Call { cx: &cx, kind, strict, redirected: true, picked: None };
-        let governor = Governor { nodes, operations, rules: &rules };
+        if kind == MethodKind::Unary && self.wants_whole(&rules, &operation) {
+            return Box::pin(self.whole(cx, strict, operation, rules, request, measuring)).await;
+        }
+        self.governed(&cx, kind, strict, &rules, request, measuring).await
+    }
+
+    /// A call as it goes without anything that stands in for its answer.
+    async fn governed(
+        &self,
+        cx: &Context,
+        kind: MethodKind,
+        strict: bool,
+        rules: &Rules,
+        request: Box<Request<Body>>,
+        measuring: Measuring,
+    ) -> Result<Response<Body>> {
+        let Inner { nodes, operations, .. } = &*self.0;
+        let call = Call { cx, kind, strict, redirected: true, picked: None };
+        let governor = Governor { nodes, operations, rules };
         let sent = match rules.timeout().filter(|_| kind == MethodKind::Unary) {
             None => governor.send(call, request).await,
             Some(timeout) => return Box::pin(in_time(governor, call, request, timeout, measuring)).await,
@@ -229,7 +287,70 @@ impl Channel {
             }
         }
     }
+
+    fn wants_whole(&self, rules: &Rules, operation: &Operation) -> bool {
+        let fallbacks = &self.0.answers.fallbacks;
+        rules.is_shared()
+            || rules.keeps_last_good()
+            || (!fallbacks.is_empty() && fallbacks.contains_key(operation.path()))
+    }
+
+    /// A call whose answer is shared, or is kept, or has something that stands in for it.
+    async fn whole(
+        self,
+        cx: Context,
+        strict: bool,
+        operation: Operation,
+        rules: Arc<Rules>,
+        request: Box<Request<Body>>,
+        measuring: Measuring,
+    ) -> Result<Response<Body>> {
+        let kind = MethodKind::Unary;
+        let Some(key) = answers::key(&operation, &request) else {
+            return self.governed(&cx, kind, strict, &rules, request, measuring).await;
+        };
+        let answers = &self.0.answers;
+        let repeatable = rules.is_idempotent(&request);
+        let unmeasured = |cx: &Context| Measuring { measured: None, cx: cx.clone(), started: Instant::now() };
+        let answer = if rules.is_shared() && repeatable {
+            // It is nobody's in particular: whoever asked first may give up before the others.
+            let timeout = rules.timeout().unwrap_or(self.0.nodes.shared.options.default_timeout);
+            let (channel, rules, cx) =
+                (self.clone(), Arc::clone(&rules), measuring.cx.detached().with_timeout(timeout));
+            let call = || -> BoxFuture<'static, Result<Whole>> {
+                Box::pin(async move {
+                    let measuring = unmeasured(&cx);
+                    let call = channel.governed(&cx, kind, strict, &rules, request, measuring);
+                    cx.run(async { Whole::read(call.await?).await }).await.flatten()
+                })
+            };
+            measuring.cx.run(answers.one_for_all(&key, call)).await.flatten()
+        } else {
+            let call = self.governed(&cx, kind, strict, &rules, request, unmeasured(&cx));
+            cx.run(async { Whole::read(call.await?).await.map(Arc::new) }).await.flatten()
+        };
+        measuring.end(answer.as_ref().map_or_else(|error| Some(error.code()), |whole| whole.code()));
+        if rules.keeps_last_good()
+            && repeatable
+            && let Some(kept) = answers.keep_or_replace(&key, &answer)
+        {
+            rules.metrics.degraded(LAST_GOOD);
+            return Ok(degraded(kept.response(), LAST_GOOD));
+        }
+        let failure = answer.as_ref().map_or_else(|error| Some(error.again()), |whole| whole.failure());
+        let fallback = answers.fallbacks.get(operation.path());
+        if let (Some(failure), Some(fallback)) = (failure, fallback)
+            && let Some(instead) = fallback(&cx, &failure)
+        {
+            rules.metrics.degraded(FALLBACK);
+            return Ok(degraded(instead, FALLBACK));
+        }
+        answer.map(|whole| whole.response())
+    }
 }
+
+const LAST_GOOD: &str = "last-good";
+const FALLBACK: &str = "fallback";
 
 /// A call that has no more time than its operation's policy gives it, until the last byte of its answer.
 async fn in_time(
@@ -305,6 +426,6 @@ mod tests {
         let call = channel.call(Context::background(), operation, Box::default());
         let size = std::mem::size_of_val(&call);
         // It is on the heap for each call: what is rare in it is boxed apart.
-        assert!(size <= 1280, "{size} bytes");
+        assert!(size <= 1344, "{size} bytes");
     }
 }

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `channel` | a call, from its metrics to its answer |
 //! | `rules`, `govern` | what counts for an operation; how often a call is sent, and when |
+//! | `answers` | answers that are shared, kept, or stood in for |
 //! | `attempt` | one request to one instance, how far it came, and the loop that sends again what was not begun |
 //! | `measuring` | what the end of a request tells of its instance |
 //! | `nodes`, `keeper` | the index of instances, and the one task that builds it, judges instances and probes them |
@@ -17,6 +18,7 @@
 //!
 //! How instances are chosen is said by [`Balance`], and in docs/balancing.md.
 
+mod answers;
 mod attempt;
 mod balance;
 mod channel;

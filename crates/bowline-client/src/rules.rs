@@ -107,6 +107,16 @@ impl Rules {
         self.policy.attempt_timeout
     }
 
+    /// Whether the last good answer may stand in for one.
+    pub(crate) fn keeps_last_good(&self) -> bool {
+        self.policy.last_good == Some(true)
+    }
+
+    /// Whether the same requests at the same time are one.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.policy.singleflight == Some(true)
+    }
+
     /// Whether a request may be done twice: by the policy or the proto, by HTTP (RFC 9110, 9.2.2), or because it has a key
     /// by which the server tells repetitions. The policy's no is final.
     pub(crate) fn is_idempotent<B>(&self, request: &Request<B>) -> bool {

@@ -149,6 +149,21 @@ impl Error {
         Self::internal(message).with_source(source)
     }
 
+    /// The same failure once more, for another one who waits for the same. Its source stays with the first.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let mut again = Self::new(self.code(), self.0.message.clone());
+        again.0.public_message.clone_from(&self.0.public_message);
+        again.0.reason.clone_from(&self.0.reason);
+        again.0.domain.clone_from(&self.0.domain);
+        again.0.metadata.clone_from(&self.0.metadata);
+        again.0.context.clone_from(&self.0.context);
+        again.0.retry_after = self.0.retry_after;
+        again.0.forbids_retry = self.0.forbids_retry;
+        again.0.remote = self.0.remote;
+        again
+    }
+
     /// Names the failure for machines: `UPPER_SNAKE_CASE`, unique within the domain.
     #[must_use]
     pub fn with_reason(mut self, reason: impl Into<Cow<'static, str>>) -> Self {

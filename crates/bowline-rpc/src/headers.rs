@@ -27,6 +27,8 @@ pub const CONNECT_TIMEOUT: HeaderName = HeaderName::from_static("connect-timeout
 pub const CONNECT_VERSION: HeaderName = HeaderName::from_static("connect-protocol-version");
 /// The time a REST caller gives, in milliseconds: Envoy's name.
 pub const REST_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+/// Says on an answer that something stands in for what was asked for: `last-good` or `fallback`.
+pub const DEGRADED: HeaderName = HeaderName::from_static("x-bowline-degraded");
 /// The request's id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Who calls: a service's name, for one hop.

@@ -17,7 +17,7 @@ use bowline_rpc::{Body, BoxFuture};
 use bowline_server::{Middleware, Next, Server, ServerOptions};
 use bowline_telemetry::{Metrics, Rejections, Side};
 use bowline_tests_protocols::TestService;
-use bowline_tests_protocols::api::testing::v1::{Everything, testing};
+use bowline_tests_protocols::api::testing::v1::{Everything, SleepRequest, testing};
 use stage::{Stage, Stand, cx};
 
 /// A server whose first `fails` requests are answered with an error, and which counts all of them.
@@ -252,4 +252,63 @@ async fn a_call_whose_time_is_over_is_not_sent() {
     assert_eq!(running.asked(), 0);
     running.channel.set_policies(Policies::default());
     running.ask().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_last_good_answer_stands_in_for_a_new_one_and_only_for_the_same_request() {
+    let stands = Stand::several(1);
+    let policy = ClientPolicy { last_good: Some(true), ..twice_is_fine() };
+    let stage = Stage::new(Balance { ejection: None, ..Balance::default() }, &stands);
+    stage.channel.set_policies(Policies::new([("*".to_owned(), policy)]).unwrap());
+    let named = |name: &str| Everything { name: name.into(), ..Default::default() };
+    stage.client.echo(&cx(), named("a")).await.unwrap();
+    let mut stands = stands;
+    stands.remove(0).stop().await;
+    assert_eq!(stage.client.echo(&cx(), named("a")).await.unwrap().name, "a");
+    assert_eq!(stage.client.echo(&cx(), named("b")).await.unwrap_err().code(), Code::Unavailable);
+    let other = stage::cx_of("red");
+    assert!(stage.client.echo(&other, named("a")).await.is_err(), "another tenant's is none of its business");
+    let degraded =
+        r#"bowline_client_degraded_total{service="testing.v1.Testing",method="Echo",how="last-good"}"#;
+    assert_eq!(stage.measured(degraded), Some(1.0));
+}
+
+#[tokio::test]
+async fn a_fallback_answers_in_the_place_of_a_failure_that_it_knows() {
+    let stands = Stand::several(1);
+    stands[0].fail();
+    let stage = Stage::with(Balance { ejection: None, ..Balance::default() }, &stands, |builder| {
+        builder.fallback("/testing.v1.Testing/Echo", |_, error: &Error| {
+            let instead = Everything { name: "instead".into(), ..Default::default() };
+            (error.code() == Code::Internal).then_some(instead)
+        })
+    });
+    assert_eq!(stage.ask(&cx()).await.unwrap().name, "instead");
+    stands[0].recover();
+    assert_eq!(stage.ask(&cx()).await.unwrap().name, "");
+}
+
+#[tokio::test]
+async fn the_same_reads_at_the_same_time_are_one_and_outlive_who_asked_first() {
+    let stands = Stand::several(1);
+    let policy = ClientPolicy { singleflight: Some(true), ..twice_is_fine() };
+    let stage = Stage::new(Balance::default(), &stands);
+    stage.channel.set_policies(Policies::new([("*".to_owned(), policy)]).unwrap());
+    let sleep = || {
+        let client = stage.client.clone();
+        let request = SleepRequest { millis: 300, ..Default::default() };
+        async move { client.sleep(&cx(), request).await }
+    };
+    let impatient = Context::background().with_timeout(Duration::from_millis(50));
+    let request = SleepRequest { millis: 300, ..Default::default() };
+    let (first, others) = tokio::join!(
+        stage.client.sleep(&impatient, request),
+        futures_util::future::join_all((0..20).map(|_| sleep()))
+    );
+    assert_eq!(first.unwrap_err().code(), Code::DeadlineExceeded);
+    assert!(others.iter().all(Result::is_ok), "{others:?}");
+    assert_eq!(stands[0].asked(), 1);
+    // What is asked for later is a call of its own, and one that nobody waits for any more ends.
+    sleep().await.unwrap();
+    assert_eq!(stands[0].asked(), 2);
 }
