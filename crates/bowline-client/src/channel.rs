@@ -9,7 +9,6 @@ use bowline_balance::Canary;
 use bowline_core::task::Tracker;
 use bowline_core::{Context, Error, Instant, MethodKind, Operation, Result, SystemRng};
 use bowline_discovery::{Resolver, Target};
-use bowline_resilience::{ClientPolicy, Policies};
 use bowline_rpc::headers::CALLER;
 use bowline_rpc::{Body, BoxFuture, Caller, Message, Transport};
 use bowline_telemetry::{CallMetrics, Metrics, Rejections, Side};
@@ -157,7 +156,7 @@ impl ChannelBuilder {
         let mut options = self.options;
         options.balance.check()?;
         options.balance = options.balance.named();
-        let policies = std::mem::take(&mut options.policies);
+        let policies = options.policies.clone();
         let caller = options.caller.as_deref().map(caller_header).transpose()?;
         let (canary, mirrors) =
             (options.balance.canary.clone(), options.balance.mirror.as_ref().map(Mirrors::new));
@@ -224,11 +223,6 @@ impl Channel {
     /// If the target's name cannot be sent as a request's authority.
     pub fn caller(&self) -> Result<Caller> {
         Caller::new(self.clone(), &self.0.nodes.shared.authority)
-    }
-
-    /// Takes other policies, for calls from now on.
-    pub fn set_policies(&self, policies: Policies<ClientPolicy>) {
-        self.0.operations.set_policies(policies);
     }
 
     async fn call(

@@ -32,6 +32,7 @@ mod mirror;
 mod node;
 mod nodes;
 mod options;
+mod policies;
 mod probe;
 mod rules;
 mod signals;
@@ -41,6 +42,7 @@ mod tls;
 pub use balance::{Balance, Mirroring, PickerKind};
 pub use channel::{Channel, ChannelBuilder, ChannelFactory};
 pub use options::{ChannelOptions, HttpVersion};
+pub use policies::ClientPolicies;
 pub use tls::ClientTls;
 
 pub use bowline_balance::{ActiveProbes, Canary, Ejection, LEAST, SLOT, SlowStart, ZonePolicy, Zones};

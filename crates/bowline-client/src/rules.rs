@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use bowline_core::{Code, Context, Criticality, Error, Instant, Operation, Result, SystemRng};
+use bowline_core::{Code, Context, Criticality, Error, Instant, MethodKind, Operation, Result, SystemRng};
 use bowline_resilience::{
     Breaker, Budget, ClientPolicy, Hedge, Open, Policies, RetryOptions, Throttle, Throttled, Trial, reason,
 };
 use bowline_rpc::headers::IDEMPOTENCY_KEY;
 use bowline_telemetry::{CallMetrics, Metrics, OperationMetrics, OperationRejections, Rejections, Side};
 use http::{Method, Request};
+
+use crate::ClientPolicies;
 
 /// How long a call that the throttle held back is to wait: in that time a tenth of what the throttle knows is new.
 const THROTTLED_FOR: Duration = Duration::from_secs(1);
@@ -19,13 +21,15 @@ const THROTTLED_FOR: Duration = Duration::from_secs(1);
 pub(crate) struct Operations {
     calls: CallMetrics,
     rejections: Rejections,
+    policies: ClientPolicies,
     known: RwLock<Known>,
     /// How much may be sent again, to the target as a whole.
     pub(crate) budget: Budget,
 }
 
-#[derive(Default)]
 struct Known {
+    /// Of which change of the policies this is.
+    change: u64,
     policies: Policies<ClientPolicy>,
     operations: HashMap<String, Arc<Rules>>,
 }
@@ -44,41 +48,29 @@ pub(crate) struct Rules {
 }
 
 impl Operations {
-    pub(crate) fn new(
-        calls: CallMetrics,
-        rejections: Option<Rejections>,
-        policies: Policies<ClientPolicy>,
-    ) -> Self {
-        let of_all = policies.of(&Operation::new("", "", bowline_core::MethodKind::Unary));
+    pub(crate) fn new(calls: CallMetrics, rejections: Option<Rejections>, policies: ClientPolicies) -> Self {
+        let (change, current) = (policies.changes(), policies.current());
+        let of_all = current.of(&Operation::new("", "", MethodKind::Unary));
         let budget = Budget::new(of_all.budget.unwrap_or_default(), Instant::now());
-        let known = RwLock::new(Known { policies, ..Known::default() });
+        let known = RwLock::new(Known { change, policies: current, operations: HashMap::new() });
         let rejections = rejections.unwrap_or_else(|| Rejections::new(&Metrics::new(), Side::Client));
-        Self { calls, rejections, known, budget }
+        Self { calls, rejections, policies, known, budget }
     }
 
     pub(crate) fn of(&self, operation: &Operation) -> Arc<Rules> {
+        let change = self.policies.changes();
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(rules) = known.operations.get(operation.path()) {
+        if let Some(rules) = known.operations.get(operation.path()).filter(|_| known.change == change) {
             return Arc::clone(rules);
         }
         drop(known);
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let Known { policies, operations } = &mut *known;
+        if known.change != change {
+            known.take(change, self.policies.current());
+        }
+        let Known { policies, operations, .. } = &mut *known;
         let new = || Arc::new(self.rules(operation, policies.of(operation)));
         Arc::clone(operations.entry(operation.path().to_owned()).or_insert_with(new))
-    }
-
-    /// Takes other policies, for calls from now on. What an operation's stay as they are for keeps what is known of it.
-    pub(crate) fn set_policies(&self, policies: Policies<ClientPolicy>) {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let Known { policies: held, operations } = &mut *known;
-        operations.retain(|path, rules| {
-            let names = path.trim_start_matches('/').split_once('/');
-            let (service, method) = names.unwrap_or((path, ""));
-            let named = Operation::new(service, method, bowline_core::MethodKind::Unary);
-            policies.of(&named) == rules.policy
-        });
-        *held = policies;
     }
 
     fn rules(&self, operation: &Operation, policy: ClientPolicy) -> Rules {
@@ -93,6 +85,18 @@ impl Operations {
             idempotent: policy.idempotent.unwrap_or(operation.idempotency().can_repeat()),
             policy,
         }
+    }
+}
+
+impl Known {
+    /// Takes other policies. What an operation's stay as they are for keeps what is known of it.
+    fn take(&mut self, change: u64, policies: Policies<ClientPolicy>) {
+        self.operations.retain(|path, rules| {
+            let names = path.trim_start_matches('/').split_once('/');
+            let (service, method) = names.unwrap_or((path, ""));
+            policies.of(&Operation::new(service, method, MethodKind::Unary)) == rules.policy
+        });
+        (self.change, self.policies) = (change, policies);
     }
 }
 

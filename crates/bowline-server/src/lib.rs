@@ -27,5 +27,5 @@ pub use fallback::Fallback;
 pub use limits::Limits;
 pub use listen::{ListenAddr, PeerAddr};
 pub use middleware::{Middleware, Next};
-pub use server::{Server, ServerOptions};
+pub use server::{PolicyHandle, Server, ServerOptions};
 pub use tls::Tls;

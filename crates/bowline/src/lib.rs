@@ -27,6 +27,7 @@ mod boot;
 mod freshness;
 mod policy;
 mod registry;
+mod reload;
 mod service;
 mod settings;
 mod slots;

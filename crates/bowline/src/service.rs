@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bowline_app::App;
-use bowline_client::{Channel, ChannelBuilder, ChannelFactory, ChannelOptions};
+use bowline_client::{Channel, ChannelBuilder, ChannelFactory, ChannelOptions, ClientPolicies};
 use bowline_core::{Instance, Result};
 use bowline_discovery::{Dns, Registrar, Resolver};
 use bowline_rpc::Caller;
@@ -13,14 +13,16 @@ use bowline_telemetry::{CallMetrics, Metrics, Rejections, Side};
 use serde_json::{Value, json};
 
 use crate::freshness::Overseen;
+use crate::reload::{Reload, Shown};
 use crate::slots::Slots;
-use crate::{ClientSettings, Settings};
+use crate::{Boot, ClientSettings, Settings};
 
 /// What a service is put together with: servers and channels that share its metrics, its registry and its settings.
 pub struct Service {
-    name: String,
+    boot: Boot,
     settings: Settings,
-    config: Value,
+    config: Shown,
+    policies: ClientPolicies,
     metrics: Metrics,
     logs: Option<LogHandle>,
     resolver: Arc<Resolver>,
@@ -32,14 +34,15 @@ pub struct Service {
 }
 
 impl Service {
-    pub(crate) fn new(name: &str, settings: Settings, config: Value) -> Result<Self> {
+    pub(crate) fn new(boot: Boot, settings: Settings, config: Value) -> Result<Self> {
         // A process that logs already, such as a test, goes on as it does.
         let logs = LogHandle::init(&settings.log).ok();
         settings.client.check()?;
         let metrics = Metrics::new();
         let calls = CallMetrics::new(&metrics, Side::Client);
         let rejections = Rejections::new(&metrics, Side::Client);
-        let app = App::new(name).options(settings.lifecycle.clone());
+        let policies = ClientPolicies::new(crate::policy::client(&settings.client.policies)?);
+        let app = App::new(boot.name()).options(settings.lifecycle.clone());
         let mut resolver = Resolver::new().with_dns(Arc::new(Dns::system()?));
         let (mut registrar, mut slots) = (None, None);
         if let Some(registry) = &settings.registry {
@@ -50,9 +53,10 @@ impl Service {
             slots = connected.slots;
         }
         Ok(Self {
-            name: name.to_owned(),
+            boot,
             settings,
-            config,
+            config: Shown::new(config),
+            policies,
             metrics,
             logs,
             resolver: Arc::new(resolver),
@@ -79,7 +83,7 @@ impl Service {
     /// # Errors
     /// If the address in the settings is none.
     pub fn server(&self) -> Result<Server> {
-        Ok(Server::new(&self.name, self.settings.server.options()?).metrics(&self.metrics))
+        Ok(Server::new(self.boot.name(), self.settings.server.options()?).metrics(&self.metrics))
     }
 
     /// A channel's builder with the service's settings: for options beyond them.
@@ -96,6 +100,7 @@ impl Service {
     fn way(&self) -> Way {
         Way {
             settings: self.settings.client.clone(),
+            policies: self.policies.clone(),
             here: self.app.handle().instance(),
             resolver: Arc::clone(&self.resolver),
             slots: self.slots.clone(),
@@ -114,9 +119,15 @@ impl Service {
 
     /// The application, with this server, the admin listener and the registration: to add what it owns and to run.
     pub fn serve(self, server: Server) -> App {
-        let mut app = self.app.server(server);
+        let reload = Reload {
+            boot: self.boot.clone(),
+            server: server.policies(),
+            clients: self.policies.clone(),
+            shown: self.config.clone(),
+        };
+        let mut app = self.app.server(server).background("reload", move |cx| reload.run(cx));
         if let Some(admin) = &self.settings.admin {
-            let (handle, name) = (app.handle(), self.name);
+            let (handle, name) = (app.handle(), self.boot.name().to_owned());
             // Asked when shown: the application is given its version after this.
             let info = Info::new(move || {
                 let instance = handle.instance();
@@ -129,6 +140,7 @@ impl Service {
                     "cluster": instance.cluster,
                 })
             });
+            let shown = self.config.clone();
             let listen: Result<ListenAddr> = admin.listen.parse();
             app = match listen {
                 Err(error) => app.warm_up("admin listener", move |_| async move { Err(error) }),
@@ -137,7 +149,7 @@ impl Service {
                     metrics: self.metrics.clone(),
                     logs: self.logs.clone(),
                     info,
-                    config: self.config.clone(),
+                    config: Info::new(move || shown.now()),
                 })),
             };
         }
@@ -151,6 +163,7 @@ impl Service {
 /// What all channels of an application have in common.
 struct Way {
     settings: ClientSettings,
+    policies: ClientPolicies,
     /// Who calls, and from where.
     here: Arc<Instance>,
     resolver: Arc<Resolver>,
@@ -163,6 +176,7 @@ impl Way {
     fn options(&self, target: &str) -> ChannelOptions {
         let mut options = self.settings.options(target);
         options.balance.client = self.here.id.to_string();
+        options.policies = self.policies.clone();
         options.caller = Some(self.here.service.to_string());
         if options.balance.zones.local.is_empty() {
             options.balance.zones.local.clone_from(&self.here.zone);
@@ -191,7 +205,7 @@ impl Way {
 
 impl std::fmt::Debug for Service {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Service({})", self.name)
+        write!(f, "Service({})", self.boot.name())
     }
 }
 
@@ -205,6 +219,7 @@ mod tests {
         let mut here = Instance::new("cart", "cart-1");
         here.zone = "a".into();
         Way {
+            policies: ClientPolicies::default(),
             settings: Loader::new().text("test.yaml", yaml).unwrap().load().unwrap(),
             here: Arc::new(here),
             resolver: Arc::default(),
@@ -226,7 +241,7 @@ mod tests {
     fn a_setting_that_makes_no_sense_keeps_the_service_from_starting() {
         let yaml = "{ server: { listen: 'memory:test' }, client: { balance: { clusters: { blue: -1 } } } }";
         let settings: Settings = Loader::new().text("test.yaml", yaml).unwrap().load().unwrap();
-        let error = Service::new("cart", settings, Value::Null).unwrap_err();
+        let error = Service::new(Boot::named("cart"), settings, Value::Null).unwrap_err();
         assert!(error.to_string().contains("balance.clusters.blue is -1"), "{error}");
     }
 }

@@ -220,7 +220,7 @@ impl ClientSettings {
             connect_timeout: self.connect_timeout,
             default_timeout: self.default_timeout,
             balance: own.unwrap_or_default().over(self.balance.clone()).balance(),
-            policies: policy::client(&self.policies).unwrap_or_default(),
+            policies: policy::client(&self.policies).unwrap_or_default().into(),
             ..ChannelOptions::default()
         }
     }

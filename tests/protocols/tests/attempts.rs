@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bowline_client::{Balance, Channel, ChannelOptions};
+use bowline_client::{Balance, Channel, ChannelOptions, ClientPolicies};
 use bowline_core::{Code, Context, Error, Instant, Result};
 use bowline_resilience::{
     BreakerOptions, BudgetOptions, ClientPolicy, HedgeOptions, Policies, RetryOptions, ThrottleOptions,
@@ -47,7 +47,7 @@ struct Running {
     asked: Arc<AtomicUsize>,
     client: testing::Client,
     metrics: Metrics,
-    channel: Channel,
+    policies: ClientPolicies,
     _server: Server,
 }
 
@@ -60,8 +60,9 @@ fn start(fails: usize, error: fn() -> Error, policy: ClientPolicy) -> Running {
     let endpoint = server.bind().unwrap();
     server.set_ready(true);
     let metrics = Metrics::new();
+    let policies = ClientPolicies::new(Policies::new([("*".to_owned(), policy)]).unwrap());
     let options = ChannelOptions {
-        policies: Policies::new([("*".to_owned(), policy)]).unwrap(),
+        policies: policies.clone(),
         // One that fails on purpose is to stay.
         balance: Balance { ejection: None, ..Balance::default() },
         ..ChannelOptions::default()
@@ -70,7 +71,7 @@ fn start(fails: usize, error: fn() -> Error, policy: ClientPolicy) -> Running {
     let channel =
         Channel::builder(endpoint.to_string()).options(options).rejections(rejections).build().unwrap();
     let client = testing::Client::new(channel.caller().unwrap());
-    Running { asked, client, metrics, channel, _server: server }
+    Running { asked, client, metrics, policies, _server: server }
 }
 
 impl Running {
@@ -209,7 +210,7 @@ async fn an_attempt_that_hangs_is_given_up_and_another_instance_answers() {
     stands[0].hang();
     let policy = ClientPolicy { attempt_timeout: Some(Duration::from_millis(200)), ..twice_is_fine() };
     let stage = Stage::new(Balance::default(), &stands);
-    stage.channel.set_policies(Policies::new([("*".to_owned(), policy)]).unwrap());
+    stage.policies.set(Policies::new([("*".to_owned(), policy)]).unwrap());
     assert_eq!(stage.ask_times(20, &cx()).await, 0);
     assert!(stands[0].asked() > 0);
 }
@@ -221,7 +222,7 @@ async fn a_late_answer_is_overtaken_by_a_second_request_elsewhere() {
     let hedge = HedgeOptions { least: 10, budget, ..HedgeOptions::default() };
     let policy = ClientPolicy { hedge: Some(hedge), ..twice_is_fine() };
     let stage = Stage::new(Balance { ejection: None, ..Balance::default() }, &stands);
-    stage.channel.set_policies(Policies::new([("*".to_owned(), policy)]).unwrap());
+    stage.policies.set(Policies::new([("*".to_owned(), policy)]).unwrap());
     // What is late is worked out once a second.
     let began = Instant::now();
     while began.elapsed() < Duration::from_millis(1200) {
@@ -237,7 +238,7 @@ async fn an_operation_has_no_more_time_than_its_policy_gives() {
     stands[0].hang();
     let stage = Stage::new(Balance::default(), &stands);
     let policy = ClientPolicy { timeout: Some(Duration::from_millis(100)), ..ClientPolicy::default() };
-    stage.channel.set_policies(Policies::new([("testing.v1.Testing".to_owned(), policy)]).unwrap());
+    stage.policies.set(Policies::new([("testing.v1.Testing".to_owned(), policy)]).unwrap());
     let error = stage.ask(&cx()).await.unwrap_err();
     assert_eq!(error.code(), Code::DeadlineExceeded);
     assert!(error.forbids_retry());
@@ -250,7 +251,7 @@ async fn a_call_whose_time_is_over_is_not_sent() {
     let error = running.client.echo(&late, Everything::default()).await.unwrap_err();
     assert_eq!(error.code(), Code::DeadlineExceeded);
     assert_eq!(running.asked(), 0);
-    running.channel.set_policies(Policies::default());
+    running.policies.set(Policies::default());
     running.ask().await.unwrap();
 }
 
@@ -259,7 +260,7 @@ async fn the_last_good_answer_stands_in_for_a_new_one_and_only_for_the_same_requ
     let stands = Stand::several(1);
     let policy = ClientPolicy { last_good: Some(true), ..twice_is_fine() };
     let stage = Stage::new(Balance { ejection: None, ..Balance::default() }, &stands);
-    stage.channel.set_policies(Policies::new([("*".to_owned(), policy)]).unwrap());
+    stage.policies.set(Policies::new([("*".to_owned(), policy)]).unwrap());
     let named = |name: &str| Everything { name: name.into(), ..Default::default() };
     stage.client.echo(&cx(), named("a")).await.unwrap();
     let mut stands = stands;
@@ -293,7 +294,7 @@ async fn the_same_reads_at_the_same_time_are_one_and_outlive_who_asked_first() {
     let stands = Stand::several(1);
     let policy = ClientPolicy { singleflight: Some(true), ..twice_is_fine() };
     let stage = Stage::new(Balance::default(), &stands);
-    stage.channel.set_policies(Policies::new([("*".to_owned(), policy)]).unwrap());
+    stage.policies.set(Policies::new([("*".to_owned(), policy)]).unwrap());
     let sleep = || {
         let client = stage.client.clone();
         let request = SleepRequest { millis: 300, ..Default::default() };
