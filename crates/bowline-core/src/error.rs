@@ -71,11 +71,15 @@ impl Error {
 
     /// A failure at its root. The message is for whoever called, so it names the cause and the mend.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::made(code, message.into(), Backtrace::capture())
+    }
+
+    fn made(code: Code, message: Cow<'static, str>, backtrace: Backtrace) -> Self {
         Self(Box::new(Inner {
             code,
             reason: Cow::Borrowed(""),
             domain: Cow::Borrowed(""),
-            message: message.into(),
+            message,
             public_message: None,
             metadata: BTreeMap::new(),
             retry_after: None,
@@ -83,8 +87,14 @@ impl Error {
             remote: false,
             context: Vec::new(),
             source: None,
-            backtrace: Backtrace::capture(),
+            backtrace,
         }))
+    }
+
+    /// A refusal that is no fault of anybody's: there is too much to do, or too much was asked for. It tells no backtrace
+    /// whatever the environment says, for it comes most often when there is least time to make one.
+    pub fn refusal(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::made(code, message.into(), Backtrace::disabled())
     }
 
     constructors! {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bowline_balance::hash_of;
-use bowline_core::{Criticality, Error, Instant, MethodKind, Operation, Result};
+use bowline_core::{Code, Criticality, Error, Instant, MethodKind, Operation, Result};
 use bowline_resilience::{
     Admission, Arrival, Bulkhead, KeyedBuckets, Limited, Overloaded, Permit, Policies, ServerPolicy,
     TokenBucket, reason,
@@ -208,7 +208,7 @@ impl Guard {
     /// Its time was over before it was begun.
     pub(crate) fn too_late(&self, criticality: Criticality) -> Error {
         self.rejections.count(reason::DEADLINE_EXCEEDED, criticality);
-        Error::deadline_exceeded("the deadline had passed before the call was begun")
+        Error::refusal(Code::DeadlineExceeded, "the deadline had passed before the call was begun")
             .with_reason(reason::DEADLINE_EXCEEDED)
     }
 }
