@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) heard: Notify,
     /// Whether this node, of all, takes out what lost nodes leave behind.
     pub(crate) sweeps: AtomicBool,
+    /// Whether what it knows may be written down: not over a file that is of no use and could not be put aside.
+    pub(crate) writes: AtomicBool,
     pace: Mutex<Pace>,
     /// A lease may run out earlier than was thought.
     sooner: Notify,
@@ -149,6 +151,7 @@ impl Node {
             closed: watch::Sender::new(false),
             // Who is alone has nobody else to do it.
             sweeps: AtomicBool::new(named.is_none()),
+            writes: AtomicBool::new(true),
             clock,
             config,
         })))
@@ -172,7 +175,8 @@ impl Node {
     }
 
     /// Takes in what was written down in an earlier life, if the settings name a file. To be called before the node serves.
-    /// A file that is not whole is left alone: the node starts without, and its clients come back.
+    /// A file that is not whole or of another version is put aside as `.broken`: the node starts without, and its clients
+    /// come back.
     pub fn restore(&self) {
         let Some(disk) = &self.0.config.disk else { return };
         match self.0.read_back(disk) {
@@ -180,7 +184,10 @@ impl Node {
             Ok(facts) => {
                 tracing::info!(facts, file = %disk.file.display(), "what was written down is taken in")
             }
-            Err(error) => tracing::error!(%error, "what was written down is of no use; starting without"),
+            Err(error) => {
+                tracing::error!(%error, "what was written down is of no use; starting without");
+                self.0.put_aside(disk);
+            }
         }
     }
 
@@ -192,9 +199,20 @@ impl Node {
     pub async fn run(&self, cx: &Context) -> Result<()> {
         let checks = crate::checks::run(Arc::clone(&self.0));
         let tended = cx.run(async { tokio::join!(self.0.expire(), checks).0 });
-        match &self.0.config.disk {
+        let ended = match &self.0.config.disk {
             None => tended.await,
             Some(disk) => tokio::join!(tended, self.0.write_down(cx, disk)).0,
+        };
+        // From now on nobody looks: to have stood still means nothing any more.
+        self.0.store().rest();
+        ended
+    }
+
+    /// Writes down what there is now, if the settings name a file: to be called once the servers have drained, for who leaves
+    /// meanwhile must not be back after a restart.
+    pub async fn keep(&self) {
+        if let Some(disk) = &self.0.config.disk {
+            self.0.write_once(disk).await;
         }
     }
 
