@@ -189,8 +189,9 @@ impl Store {
                     ttl = own.ttl;
                 }
                 let repeated = own.sequence == sequence && own.ttl == ttl && own.registered == registered;
-                // Twice is once.
-                version = (repeated && said.owner == self.own()).then_some(said);
+                // Twice is once; but of what nobody renews, each time is a wish to have it.
+                let is_known = repeated && !registered.is_checked() && said.owner == self.own();
+                version = is_known.then_some(said);
                 lease
             }
             Some(other) if asked.only_if_free && self.is_kept(other) => {
@@ -229,6 +230,7 @@ impl Store {
                 registered,
                 record,
                 version,
+                wished: version,
                 said: now,
                 lease: Some(lease),
                 ttl,
@@ -401,8 +403,8 @@ impl Store {
         self.said.push(of.clone());
     }
 
-    /// Takes an instance out, if this holder registered it; whoever did, if the holder is empty. Returns whether it was
-    /// there.
+    /// Takes an instance out, if this holder registered it; whoever did, if the holder is empty: then what is registered or
+    /// renewed later is there again, and of a checked one, what is registered later. Returns whether it was there.
     pub fn deregister(&mut self, key: &ServiceKey, id: &str, holder: &str, now: Instant) -> bool {
         let holders = self.get(key, id).map(|r| holder.is_empty() || *r.holder == *holder);
         if holders.is_none() && holder.is_empty() {
@@ -431,7 +433,7 @@ impl Store {
 
     /// Whether what is gone at a version is this.
     fn ends(&self, gone: &Gone, at: Version, known: &Registration) -> bool {
-        gone.ends(at, &known.holder, known.version, self.owners.is_live(known.version.owner))
+        gone.ends(at, &known.holder, (known.version, known.wished()), self.owners.is_live(known.version.owner))
     }
 
     fn remove(&mut self, of: &FactKey, reason: RemovalReason, now: Instant) {
