@@ -22,6 +22,7 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use crate::node::Shared;
+use crate::watch;
 
 /// What one may do with a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -288,7 +289,7 @@ impl Shared {
     }
 }
 
-/// Finds out who asks.
+/// Finds out who asks, and lets no more than there is room for be answered.
 pub(crate) struct Guard(pub(crate) Arc<Shared>);
 
 impl Middleware for Guard {
@@ -299,12 +300,14 @@ impl Middleware for Guard {
         next: Next<'a>,
     ) -> BoxFuture<'a, Result<Response<Body>>> {
         Box::pin(async move {
-            if self.0.access.is_open() {
-                return next.run(request).await;
-            }
-            let token = shown(request.headers())?;
-            let caller = self.0.access.caller(token.as_deref())?;
-            next.run_with(&cx.with_value(caller), request).await
+            let response = if self.0.access.is_open() {
+                next.run(request).await?
+            } else {
+                let token = shown(request.headers())?;
+                let caller = self.0.access.caller(token.as_deref())?;
+                next.run_with(&cx.with_value(caller), request).await?
+            };
+            watch::bounded(&self.0, response)
         })
     }
 }

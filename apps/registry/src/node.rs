@@ -162,8 +162,8 @@ impl Node {
         registry::server(Api::new(Arc::clone(&self.0)))
     }
 
-    /// Finds out who asks, by the token that is shown. Add it to the server: without it everybody is taken for somebody
-    /// without a token.
+    /// Finds out who asks, by the token that is shown, and keeps large answers within `limits.snapshot_bytes`. Add it to the
+    /// server: without it everybody is taken for somebody without a token.
     pub fn guard(&self) -> impl Middleware {
         Guard(Arc::clone(&self.0))
     }

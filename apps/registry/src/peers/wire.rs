@@ -83,7 +83,9 @@ pub(crate) fn fact(of: &Fact) -> (wire::Fact, usize) {
                 ttl_ms: millis(announced.ttl),
                 age_ms: millis(announced.age),
                 said_ms: millis(announced.said),
-                registered: (announced.registered != of.version).then(|| version(announced.registered)).into(),
+                registered: (announced.registered != of.version)
+                    .then(|| version(announced.registered))
+                    .into(),
                 ..Default::default()
             };
             (SaidWire::Here(Box::new(here)), size)

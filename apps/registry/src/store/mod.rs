@@ -433,7 +433,12 @@ impl Store {
 
     /// Whether what is gone at a version is this.
     fn ends(&self, gone: &Gone, at: Version, known: &Registration) -> bool {
-        gone.ends(at, &known.holder, (known.version, known.wished()), self.owners.is_live(known.version.owner))
+        gone.ends(
+            at,
+            &known.holder,
+            (known.version, known.wished()),
+            self.owners.is_live(known.version.owner),
+        )
     }
 
     fn remove(&mut self, of: &FactKey, reason: RemovalReason, now: Instant) {

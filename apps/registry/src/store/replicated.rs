@@ -40,7 +40,8 @@ impl Store {
     }
 
     fn hear_here(&mut self, of: FactKey, version: Version, announced: Announced, now: Instant) -> Heard {
-        let Announced { record: registered, holder, sequence, ttl, age, said, registered: wished } = announced;
+        let Announced { record: registered, holder, sequence, ttl, age, said, registered: wished } =
+            announced;
         // No later than what was said of it since.
         let wished = wished.min(version);
         let asked = if registered.is_checked() { wished } else { version };

@@ -2,6 +2,7 @@
 
 mod admission;
 mod fanout;
+mod large;
 mod pace;
 mod prepared;
 
@@ -17,6 +18,7 @@ pub(crate) use admission::Admission;
 use admission::Admitted;
 use fanout::Service;
 pub(crate) use fanout::{Fanout, Following, Watching};
+pub(crate) use large::bounded;
 pub(crate) use pace::Pace;
 use prepared::{Position, Snapshot, Told};
 
@@ -126,10 +128,9 @@ enum Known {
 enum Sending {
     List {
         key: ServiceKey,
-        snapshot: Arc<Snapshot>,
         next: usize,
         with_removed: bool,
-        admitted: Admitted,
+        admitted: Admitted<Snapshot>,
     },
     /// Only SYNCED is missing.
     Synced(ServiceKey, Position),
@@ -198,11 +199,10 @@ impl Watch {
         let (key, position) = match self.sending.take() {
             None => return Ok(None),
             Some(Sending::Synced(key, position)) => (key, position),
-            Some(Sending::List { key, snapshot, next, with_removed, admitted }) => {
-                admitted.check()?;
+            Some(Sending::List { key, next, with_removed, admitted }) => {
+                let snapshot = admitted.get()?;
                 if let Some(message) = snapshot.message(next, with_removed) {
-                    self.sending =
-                        Some(Sending::List { key, snapshot, next: next + 1, with_removed, admitted });
+                    self.sending = Some(Sending::List { key, next: next + 1, with_removed, admitted });
                     return Ok(Some(message));
                 }
                 (key, snapshot.position)
@@ -249,9 +249,9 @@ impl Watch {
                 (position, Some(message))
             }
             Told::Snapshot(snapshot) => {
-                let admitted = self.shared.admission.admit(snapshot.bytes(), self.shared.now())?;
-                let position = snapshot.position;
-                self.sending = Some(Sending::List { key, snapshot, next: 0, with_removed, admitted });
+                let (position, bytes) = (snapshot.position, snapshot.bytes());
+                let admitted = self.shared.admission.admit(snapshot, bytes, self.shared.now())?;
+                self.sending = Some(Sending::List { key, next: 0, with_removed, admitted });
                 (position, None)
             }
         };
