@@ -178,6 +178,12 @@ impl Access {
         }
         if let Some(grant) = &config.anonymous {
             grant.check("`access.anonymous`")?;
+            if tokens.is_empty() {
+                return Err(wrong(
+                    "`access.anonymous` bounds nobody as long as there are no `access.tokens`: everybody may do everything; \
+                     add a token, or leave it out",
+                ));
+            }
         }
         let anonymous = Named { name: String::new(), grant: config.anonymous.clone().unwrap_or_default() };
         Ok(Self { tokens, anonymous: Arc::new(anonymous), insecure: config.insecure })
@@ -414,6 +420,9 @@ mod tests {
         assert!(refused(config("short", &["*"], &[Right::Read])).contains("shorter than 16 bytes"));
         assert!(refused(config(TOKEN, &[], &[Right::Read])).contains("allows nothing"));
         assert!(refused(config(TOKEN, &["a b"], &[Right::Read])).contains("`a b`, which is no namespace"));
+        let grant = Grant { namespaces: vec!["public".into()], allow: vec![Right::Read] };
+        let nobody_bound = AccessConfig { anonymous: Some(grant), ..AccessConfig::default() };
+        assert!(refused(nobody_bound).contains("add a token"));
         let mut twice = config(TOKEN, &["*"], &[Right::Read]);
         twice.tokens.push(twice.tokens[0].clone());
         assert!(refused(twice).contains("twice"));

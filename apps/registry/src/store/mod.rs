@@ -446,6 +446,13 @@ impl Store {
         let Some(registration) = service.remove(&of.id, reason, now) else { return };
         if service.empty_since.is_some() {
             self.emptied.push_back((now, of.key.clone()));
+            // One that comes and goes is there each time.
+            if self.emptied.len() > 64 + 4 * self.services.len() {
+                let services = &self.services;
+                self.emptied.retain(|(since, key)| {
+                    services.get(key).is_some_and(|service| service.empty_since == Some(*since))
+                });
+            }
         }
         if let Some(lease) = registration.lease {
             self.leases.end(lease);

@@ -63,7 +63,7 @@ impl Admission {
     ///
     /// # Errors
     /// `TOO_MANY_SNAPSHOTS`, with the time after which to come back.
-    pub(super) fn admit<T: Send + Sync + 'static>(
+    pub(crate) fn admit<T: Send + Sync + 'static>(
         self: &Arc<Self>,
         sent: Arc<T>,
         bytes: usize,
@@ -103,7 +103,7 @@ impl Admission {
 }
 
 /// Something on its way. Dropping it makes room.
-pub(super) struct Admitted<T> {
+pub(crate) struct Admitted<T> {
     admission: Arc<Admission>,
     number: u64,
     sent: PhantomData<fn() -> T>,

@@ -14,8 +14,7 @@ use bowline_registry_bowline::names::{canonical, is_prefix};
 use bowline_rpc::{Encoded, Streaming};
 use tokio::time::Instant;
 
-pub(crate) use admission::Admission;
-use admission::Admitted;
+pub(crate) use admission::{Admission, Admitted};
 use fanout::Service;
 pub(crate) use fanout::{Fanout, Following, Watching};
 pub(crate) use large::bounded;
