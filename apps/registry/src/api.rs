@@ -213,7 +213,9 @@ impl registry::Service for Api {
         let group = ServiceKey::slots(&req.namespace, &req.env, &req.group)?;
         let holder = holder(&req.holder)?;
         if holder.is_empty() {
-            return Err(invalid("there is no `holder`; name the process that has the slot, as when it was leased"));
+            return Err(invalid(
+                "there is no `holder`; name the process that has the slot, as when it was leased",
+            ));
         }
         let released = self.0.change(|store, now| store.release_slot(&group, req.slot, holder, now));
         Ok(ReleaseSlotResponse { released, ..Default::default() })

@@ -362,11 +362,13 @@ impl Shared {
         let (due, before) = (store.next_expiry(), store.changes());
         let result = change(&mut store, now);
         let (changed, next) = (store.take_changed(), store.next_expiry());
+        let forgotten = store.take_forgotten();
         let changes = store.changes() - before;
         drop(store);
         if changes > 0 {
             self.pace().count(usize::try_from(changes).unwrap_or(usize::MAX), now);
         }
+        self.fanout.forget(&forgotten);
         self.fanout.notify(&changed);
         if next.is_some_and(|next| due.is_none_or(|due| next < due)) {
             self.sooner.notify_one();

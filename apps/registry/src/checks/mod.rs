@@ -190,16 +190,7 @@ mod tests {
     fn looked(record: &Arc<Record>, due: Instant) -> Looked {
         let check = Arc::new(Check::told(record.instance()).unwrap().unwrap());
         let (record, since, unhealthy_since) = (Arc::clone(record), due, due);
-        Looked {
-            record,
-            since,
-            check,
-            due,
-            is_running: false,
-            failures: 0,
-            successes: 0,
-            unhealthy_since,
-        }
+        Looked { record, since, check, due, is_running: false, failures: 0, successes: 0, unhealthy_since }
     }
 
     #[test]
@@ -229,14 +220,8 @@ mod tests {
         let (shared, key) = (node.shared(), ServiceKey::new("", "", "s").unwrap());
         let register = || {
             let (key, record) = (key.clone(), record("a"));
-            let asked = Registering {
-                key,
-                record,
-                ttl: None,
-                holder: "".into(),
-                sequence: 0,
-                only_if_free: false,
-            };
+            let asked =
+                Registering { key, record, ttl: None, holder: "".into(), sequence: 0, only_if_free: false };
             shared.change(|store, now| store.register(asked, now)).unwrap();
         };
         register();

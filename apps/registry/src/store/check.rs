@@ -185,12 +185,8 @@ mod tests {
         }
         assert_eq!(Check::of(&Instance::default()).unwrap(), None);
         // What is there already is checked all the same.
-        let check = HealthCheck {
-            probe: tcp(),
-            interval: seconds(600),
-            timeout: seconds(600),
-            ..Default::default()
-        };
+        let check =
+            HealthCheck { probe: tcp(), interval: seconds(600), timeout: seconds(600), ..Default::default() };
         let endpoints = vec!["http://a:1".to_owned()];
         let old = Instance { endpoints, check: check.into(), ..Default::default() };
         assert_eq!(Check::told(&old).unwrap().unwrap().timeout, MOST_TIMEOUT);

@@ -93,6 +93,8 @@ pub struct Store {
     emptied: VecDeque<(Instant, ServiceKey)>,
     /// Whose revision changed since [`Store::take_changed`].
     changed: Vec<ServiceKey>,
+    /// Which were forgotten since [`Store::take_forgotten`].
+    forgotten: Vec<ServiceKey>,
     /// What this node said since [`Store::take_said`].
     said: Vec<FactKey>,
     /// The changes of late, the oldest first.
@@ -129,6 +131,7 @@ impl Store {
             revision: first,
             emptied: VecDeque::new(),
             changed: Vec::new(),
+            forgotten: Vec::new(),
             said: Vec::new(),
             changes: RecentChanges::default(),
             looked: None,
@@ -148,6 +151,11 @@ impl Store {
         changed.sort();
         changed.dedup();
         changed
+    }
+
+    /// The services that were forgotten since the last call.
+    pub fn take_forgotten(&mut self) -> Vec<ServiceKey> {
+        std::mem::take(&mut self.forgotten)
     }
 
     /// What this node said since the last call, for the others.
@@ -488,12 +496,13 @@ impl Store {
             if is_empty && !old && !now_or_never {
                 break;
             }
+            let Some((_, key)) = self.emptied.pop_front() else { break };
             if is_empty {
-                self.services.remove(key);
+                self.services.remove(&key);
+                self.forgotten.push(key);
                 forgotten = true;
                 now_or_never = false;
             }
-            self.emptied.pop_front();
         }
         forgotten
     }

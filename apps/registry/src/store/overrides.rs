@@ -143,7 +143,14 @@ pub(super) struct Overrides {
 
 impl Overrides {
     pub(super) fn new(keep: Duration) -> Self {
-        Self { kept: BTreeMap::new(), count: 0, gone: VecDeque::new(), taken_back: VecDeque::new(), keep, longer: false }
+        Self {
+            kept: BTreeMap::new(),
+            count: 0,
+            gone: VecDeque::new(),
+            taken_back: VecDeque::new(),
+            keep,
+            longer: false,
+        }
     }
 
     pub(super) fn len(&self) -> usize {

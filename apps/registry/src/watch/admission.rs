@@ -123,7 +123,7 @@ impl<T: Send + Sync + 'static> Admitted<T> {
 fn slow(patience: Duration) -> Error {
     registry_error::too_many_snapshots()
         .with_message(format!(
-            "the list was not taken within {patience:?} while others waited for theirs; ask again"
+            "the list was not taken within {patience:?} while others waited for theirs; watch again"
         ))
         .with_retry_after(RETRY_AFTER)
 }

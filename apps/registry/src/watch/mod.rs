@@ -107,6 +107,7 @@ fn following(shared: &Shared, request: &WatchRequest) -> Result<Option<Following
         namespace: canonical(&request.namespace).into(),
         env: canonical(&request.env).into(),
         prefixes: request.prefixes.clone(),
+        named: request.services.len(),
         most: shared.config.limits.services_per_watch,
     }))
 }
@@ -173,7 +174,10 @@ impl Watch {
                     "the services under these prefixes became too many for this stream; watch again",
                 ));
             }
-            if let Some((number, service)) = self.watching.take_prepared() {
+            if let Some((number, service, is_another)) = self.watching.take_prepared() {
+                if let Some(known) = self.known.get_mut(number).filter(|_| is_another) {
+                    *known = Known::Nothing;
+                }
                 if let Some(response) = self.look(number, service)? {
                     self.told_at = Some(Instant::now());
                     return Ok(response);

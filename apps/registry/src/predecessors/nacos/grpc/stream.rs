@@ -10,8 +10,8 @@ use bowline_registry_nacos::api::{
     Body, ClientDetectionRequest, ConnectResetRequest, ConnectionSetupRequest, NotifySubscriberRequest,
     Payload, SetupAckRequest, kind, request_id,
 };
-use bowline_rpc::codegen::buffa::Message as _;
 use bowline_rpc::Streaming;
+use bowline_rpc::codegen::buffa::Message as _;
 
 use super::super::names::Name;
 use super::super::registry::{self, Wanted};
