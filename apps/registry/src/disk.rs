@@ -304,6 +304,11 @@ mod tests {
         Node::new(Config { disk, partition_window: window, ..Config::default() }).unwrap()
     }
 
+    #[allow(clippy::disallowed_methods, reason = "the test's own time stands still")]
+    fn let_wall_time_pass() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_was_quiet_for_longer_than_the_window_is_there_after_a_crash_and_after_an_orderly_end() {
         let (_directory, disk) = disk();
@@ -315,14 +320,13 @@ mod tests {
         let mut running = std::pin::pin!(shared.write_down(&cx, &disk));
         let mut told = Vec::new();
         for _ in 0..3 {
-            // Wall time goes on though the test's does not.
-            std::thread::sleep(Duration::from_millis(5));
+            let_wall_time_pass();
             assert!(tokio::time::timeout(Duration::from_secs(21), running.as_mut()).await.is_err());
             told.push(written());
         }
         assert!(told[0] != told[1] && told[1] != told[2], "nothing has changed, and it is written anew");
         // And at the end, whatever was written just before.
-        std::thread::sleep(Duration::from_millis(5));
+        let_wall_time_pass();
         canceller.cancel();
         running.await.unwrap_err();
         assert_ne!(written(), told[2]);

@@ -66,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) sweeps: AtomicBool,
     /// Whether what it knows may be written down: not over a file that is of no use and could not be put aside.
     pub(crate) writes: AtomicBool,
+    /// Whether it has been run: what it knows is its own then, and not only what it found.
+    was_run: AtomicBool,
     pace: Mutex<Pace>,
     /// A lease may run out earlier than was thought.
     sooner: Notify,
@@ -152,6 +154,7 @@ impl Node {
             // Who is alone has nobody else to do it.
             sweeps: AtomicBool::new(named.is_none()),
             writes: AtomicBool::new(true),
+            was_run: AtomicBool::new(false),
             clock,
             config,
         })))
@@ -197,6 +200,7 @@ impl Node {
     /// # Errors
     /// Why `cx` is done. It ends for nothing else.
     pub async fn run(&self, cx: &Context) -> Result<()> {
+        self.0.was_run.store(true, Ordering::Relaxed);
         let checks = crate::checks::run(Arc::clone(&self.0));
         let tended = cx.run(async { tokio::join!(self.0.expire(), checks).0 });
         let ended = match &self.0.config.disk {
@@ -208,10 +212,11 @@ impl Node {
         ended
     }
 
-    /// Writes down what there is now, if the settings name a file: to be called once the servers have drained, for who leaves
-    /// meanwhile must not be back after a restart.
+    /// Writes down what there is now, if the settings name a file and the node was run: to be called once the servers have
+    /// drained, for who leaves meanwhile must not be back after a restart.
     pub async fn keep(&self) {
-        if let Some(disk) = &self.0.config.disk {
+        let was_run = self.0.was_run.load(Ordering::Relaxed);
+        if let Some(disk) = self.0.config.disk.as_ref().filter(|_| was_run) {
             self.0.write_once(disk).await;
         }
     }

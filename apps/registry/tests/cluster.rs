@@ -168,6 +168,34 @@ async fn nodes_know_each_other_by_their_certificates() {
 }
 
 #[tokio::test]
+async fn a_stranger_that_gossips_keeps_nobody_from_taking_over_what_a_lost_node_checked() {
+    let mut nodes = Nodes::prepare(None, &["a", "a", "a"]);
+    // The one that would do it for all, if it were one of them.
+    let number = |n: &usize| bowline_registry::peers::node_number(&format!("registry-{n}"));
+    let stranger = (0..3).min_by_key(number).unwrap();
+    let [left, lost] = [1, 2].map(|n| (stranger + n) % 3);
+    let ours = certificates(&nodes, "ours");
+    for n in [left, lost] {
+        nodes.hosts[n].tls = ours.clone();
+    }
+    for n in 0..3 {
+        nodes.run(n);
+    }
+    for n in 0..3 {
+        nodes.ready(n).await;
+    }
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let check = json!({"tcp": {}, "interval": "1s", "unhealthyAfter": 1});
+    let instance = json!({"endpoints": [format!("http://127.0.0.1:{port}")], "check": check});
+    nodes.post(lost, "db/instances/p", "register", json!({"instance": instance})).await;
+    nodes.until_statuses(left, "db", |statuses| statuses == [""]).await;
+    nodes.kill(lost).await;
+    drop(listener);
+    nodes.until_statuses(left, "db", |statuses| statuses == ["INSTANCE_STATUS_STARTING"]).await;
+}
+
+#[tokio::test]
 async fn what_a_lost_node_checked_another_checks_from_then_on() {
     let mut nodes = Nodes::start(&["a", "a", "b"]).await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

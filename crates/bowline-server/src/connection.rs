@@ -236,6 +236,8 @@ impl<'a> Watchdog<'a> {
         }
         let is_over = |since: Option<Instant>, most: Duration| since.is_some_and(|since| since + most <= now);
         let (head, unwritten) = (self.activity.head(), self.activity.unwritten());
+        // While an answer waits to be taken, the next request waits for that.
+        let head = head.filter(|_| unwritten.is_none());
         if is_over(head, self.limits.header_timeout) || is_over(unwritten, self.limits.write_timeout) {
             return Verdict::Cut;
         }

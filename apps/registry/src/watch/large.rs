@@ -83,7 +83,7 @@ impl HttpBody for Large {
 
     fn size_hint(&self) -> SizeHint {
         // What is left matters to nobody once it has begun.
-        self.hint.clone()
+        self.hint
     }
 }
 

@@ -116,6 +116,8 @@ fn following(shared: &Shared, request: &WatchRequest) -> Result<Option<Following
 #[derive(Clone, Copy)]
 enum Known {
     Nothing,
+    /// Nothing; its number was another one's before, of which all was said.
+    Another,
     /// Something of another life of this node, or of another node.
     OtherEpoch,
     /// This revision, though SYNCED has not been said on this stream.
@@ -176,7 +178,7 @@ impl Watch {
             }
             if let Some((number, service, is_another)) = self.watching.take_prepared() {
                 if let Some(known) = self.known.get_mut(number).filter(|_| is_another) {
-                    *known = Known::Nothing;
+                    *known = Known::Another;
                 }
                 if let Some(response) = self.look(number, service)? {
                     self.told_at = Some(Instant::now());
@@ -234,7 +236,7 @@ impl Watch {
         }
         let known = self.known.get(service).copied().unwrap_or(Known::Nothing);
         let (revision, was_synced, with_removed) = match known {
-            Known::Nothing => (None, false, false),
+            Known::Nothing | Known::Another => (None, false, false),
             Known::OtherEpoch => (None, false, true),
             Known::Resumed(revision) => (Some(revision), false, false),
             Known::Synced(revision) => (Some(revision), true, false),
@@ -264,6 +266,7 @@ impl Watch {
         if let Some((first, left)) = &mut self.unsynced
             && service < *first
             && !was_synced
+            && !matches!(known, Known::Another)
         {
             *left -= 1;
         }

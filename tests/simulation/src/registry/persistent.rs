@@ -142,9 +142,8 @@ impl World {
 
     /// What was taken out is nowhere, and what nobody wanted gone is everywhere; what a node knew alone that died went with it.
     pub(super) fn check_persistent(&self) -> Checked {
-        let lives = |(by, at): (usize, Instant)| {
-            self.hosts[by].node.as_ref().is_some_and(|node| node.booted <= at)
-        };
+        let lives =
+            |(by, at): (usize, Instant)| self.hosts[by].node.as_ref().is_some_and(|node| node.booted <= at);
         for persistent in &self.persistent {
             let is_gone = persistent.taken_out.is_some_and(lives);
             let is_there = persistent.registered.is_some_and(lives) && !persistent.unwanted;
@@ -152,7 +151,10 @@ impl World {
                 let id = &persistent.of.id;
                 match node.store.instance(&persistent.of.key, id) {
                     Some(found) if is_gone => {
-                        return Err(format!("node {n} has {id}, which was taken out, from {:?}", found.owner));
+                        return Err(format!(
+                            "node {n} has {id}, which was taken out, from {:?}",
+                            found.owner
+                        ));
                     }
                     None if is_there => return Err(format!("node {n} has not {id}, which nobody took out")),
                     _ => {}

@@ -243,7 +243,9 @@ impl World {
         // A node that stands still finds it all when it goes on.
         let paused = match &event {
             Event::Tick(n, _) | Event::Beats(n, _) | Event::Reset(_, n) => Some(*n),
-            Event::Request { node, .. } | Event::Wish { node, .. } | Event::Persistent { node, .. } => Some(*node),
+            Event::Request { node, .. } | Event::Wish { node, .. } | Event::Persistent { node, .. } => {
+                Some(*node)
+            }
             Event::Arrive(stream, way) => self.streams.get(stream).map(|s| s.ends[1 - way]),
             _ => None,
         };
