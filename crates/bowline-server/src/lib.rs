@@ -20,6 +20,8 @@ mod pipeline;
 mod request;
 mod server;
 mod tls;
+mod unread;
+mod watched;
 
 pub use accept::Connections;
 pub use admin::{Admin, AdminOptions, Info};
