@@ -65,11 +65,9 @@ impl<E> Engine<E> {
         self.planned.push(Reverse(Planned { at: at.max(self.now), number: self.number, event }));
     }
 
-    /// The next event, if there is one before `end`; the time is its time then.
-    pub fn next_before(&mut self, end: Duration) -> Option<E> {
-        if self.planned.peek()?.0.at >= end {
-            return None;
-        }
+    /// The next event, if there is one; the time is its time then.
+    #[allow(clippy::should_implement_trait, reason = "what is iterated over changes what comes")]
+    pub fn next(&mut self) -> Option<E> {
         let Reverse(next) = self.planned.pop()?;
         self.now = next.at;
         Some(next.event)

@@ -15,3 +15,12 @@ pub fn quantile(values: &mut [f64], q: f64) -> f64 {
     let rank = ((values.len() as f64 * q).ceil() as usize).clamp(1, values.len());
     *values.select_nth_unstable_by(rank - 1, f64::total_cmp).1
 }
+
+/// The mean; NaN of none.
+pub fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
+    let (mut sum, mut number) = (0.0, 0.0);
+    for value in values {
+        (sum, number) = (sum + value, number + 1.0);
+    }
+    sum / number
+}

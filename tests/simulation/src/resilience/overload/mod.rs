@@ -5,13 +5,15 @@
 //! there is capacity, and give up after a second. A refused request costs a hundredth of a served one.
 
 pub mod peers;
+mod findings;
 mod server;
 
 use std::time::Duration;
 
 use bowline_core::Criticality;
 
-pub use server::{Load, Seen, run};
+pub use findings::section;
+pub use server::{CALLERS, Load, SURGE, Seen, run};
 
 /// What decides in the simulation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

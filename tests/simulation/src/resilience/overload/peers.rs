@@ -94,6 +94,14 @@ impl Gate {
         }
     }
 
+    /// Whether the server's limit is known; others always take themselves to know.
+    pub fn knows(&self) -> bool {
+        match self {
+            Self::Ours { admission, .. } => admission.limit().is_some(),
+            _ => true,
+        }
+    }
+
     pub fn in_flight(&self) -> u32 {
         match self {
             Self::Ours { admission, .. } => admission.in_flight(),
