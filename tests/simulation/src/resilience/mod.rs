@@ -38,11 +38,5 @@ impl Plan {
 pub type Subject = fn(&Plan) -> Section;
 
 /// All of them, in the order of the page.
-pub const SUBJECTS: [Subject; 6] = [
-    overload::section,
-    storm::section,
-    faults::section,
-    subsets::section,
-    tenancy::section,
-    mirror::section,
-];
+pub const SUBJECTS: [Subject; 6] =
+    [overload::section, storm::section, faults::section, subsets::section, tenancy::section, mirror::section];

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use bowline_balance::{
-    Ask, Candidate, ConsistentHash, Field, LeastRequest, Load, P2c, Picker, WeightedRandom, WeightedRoundRobin,
+    Ask, Candidate, ConsistentHash, Field, LeastRequest, Load, P2c, Picker, WeightedRandom,
+    WeightedRoundRobin,
 };
 use bowline_core::Instance;
 

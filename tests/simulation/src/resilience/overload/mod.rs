@@ -4,8 +4,8 @@
 //! exponential 6 ms of a processor, so that 1,000 a second are the most. Callers come at random, more of them than
 //! there is capacity, and give up after a second. A refused request costs a hundredth of a served one.
 
-pub mod peers;
 mod findings;
+pub mod peers;
 mod server;
 
 use std::time::Duration;

@@ -59,6 +59,7 @@ pub enum Unit {
 impl Unit {
     pub fn tell(self, value: f64) -> String {
         match self {
+            _ if value.is_infinite() => "∞".into(),
             Self::Percent => format!("{:.2} %", value * 100.0),
             Self::Times => format!("{value:.3}×"),
             Self::Seconds => format!("{value:.2} s"),

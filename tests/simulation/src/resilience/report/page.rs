@@ -61,11 +61,7 @@ fn write_section(out: &mut String, number: usize, section: &Section) {
 }
 
 fn write_table(out: &mut String, table: &Table) {
-    let _ = write!(
-        out,
-        "<div class='scroll'><table><caption>{}</caption><thead><tr>",
-        escaped(&table.title)
-    );
+    let _ = write!(out, "<div class='scroll'><table><caption>{}</caption><thead><tr>", escaped(&table.title));
     table.header.iter().for_each(|name| {
         let _ = write!(out, "<th>{}</th>", escaped(name));
     });

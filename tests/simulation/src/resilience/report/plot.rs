@@ -200,11 +200,8 @@ impl Bars {
         for (place, name) in self.groups.iter().enumerate() {
             let left = LEFT + group * place as f64;
             let (middle, name) = (left + group / 2.0, escaped(name));
-            let _ = write!(
-                out,
-                "<text x='{middle:.1}' y='{}' text-anchor='middle'>{name}</text>",
-                base + 16.0
-            );
+            let _ =
+                write!(out, "<text x='{middle:.1}' y='{}' text-anchor='middle'>{name}</text>", base + 16.0);
             for (i, (_, values)) in self.series.iter().enumerate() {
                 let Some(value) = values.get(place) else { continue };
                 let (from, top) = (left + group * 0.1 + bar * i as f64, y.at(*value));
