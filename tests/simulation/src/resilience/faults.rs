@@ -22,7 +22,7 @@ const NORMAL: Duration = Duration::from_millis(20);
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// One of ten takes a hundred times as long.
     Slow,
     /// One of ten fails at once.
@@ -90,13 +90,13 @@ impl Fault {
 
 /// What came of it.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// The part that was answered well within a second.
-    pub success: f64,
+    pub(crate) success: f64,
     /// How long each caller waited, in seconds.
-    pub took: Vec<f64>,
+    pub(crate) took: Vec<f64>,
     /// Requests that count as in flight after all have ended.
-    pub left: u32,
+    pub(crate) left: u32,
 }
 
 struct World {
@@ -112,7 +112,7 @@ struct World {
 }
 
 /// Runs it, with ejection or without.
-pub fn run(fault: Fault, picker: AnyPicker, ejects: bool, seed: u64) -> Seen {
+pub(crate) fn run(fault: Fault, picker: AnyPicker, ejects: bool, seed: u64) -> Seen {
     let clock = ManualClock::new();
     let nodes = (0..fault.instances()).map(|i| Node::new(Instance::new("catalog", format!("node-{i}"))));
     let index = Index::build(nodes.collect(), &IndexOptions::default(), None, clock.now());
@@ -176,6 +176,7 @@ impl World {
     }
 }
 
+/// What holds when instances are slow, failing, flapping or grey.
 pub fn section(plan: &Plan) -> Section {
     let mut section = Section::new(
         "Slow, failing and grey instances",

@@ -30,7 +30,7 @@ const RESULTS: [&str; 5] = ["answered", "failed", "timed_out", "no_instance", "t
 
 /// What the copies meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shadow {
+pub(crate) enum Shadow {
     /// There are none.
     None,
     /// An instance that is well.
@@ -56,12 +56,12 @@ impl Shadow {
 
 /// What came of it.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// How long each original took, in seconds.
-    pub took: Vec<f64>,
-    pub failed: u64,
+    pub(crate) took: Vec<f64>,
+    pub(crate) failed: u64,
     /// How the copies ended.
-    pub copies: BTreeMap<&'static str, f64>,
+    pub(crate) copies: BTreeMap<&'static str, f64>,
 }
 
 /// Answers after a time that the request's path decides, or never.
@@ -109,7 +109,7 @@ fn shadow_tenant() -> Result<Tenant> {
 ///
 /// # Errors
 /// If a server cannot listen or a channel cannot be made.
-pub fn run(shadow: Shadow, seed: u64) -> Result<Seen> {
+pub(crate) fn run(shadow: Shadow, seed: u64) -> Result<Seen> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.map_err(|error| Error::internal(format!("no runtime: {error}")))?;
     runtime.block_on(simulate(shadow, seed))
@@ -199,6 +199,7 @@ fn copies(metrics: &Metrics) -> Result<BTreeMap<&'static str, f64>> {
     Ok(RESULTS.map(of).into())
 }
 
+/// What holds of originals while their copies go to a shadow that is dead or hangs.
 pub fn section(plan: &Plan) -> Section {
     let mut section = Section::new(
         "Mirror",

@@ -29,6 +29,7 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// All of them.
     pub fn seeds(&self) -> std::ops::Range<u64> {
         self.from..self.from.saturating_add(self.seeds)
     }

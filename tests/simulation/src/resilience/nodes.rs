@@ -10,14 +10,14 @@ use bowline_core::Instance;
 
 /// An instance and what is known of it; a clone is the same one.
 #[derive(Clone, Debug)]
-pub struct Node {
-    pub instance: Arc<Instance>,
-    pub load: Arc<Load>,
-    pub live: bool,
+pub(crate) struct Node {
+    pub(crate) instance: Arc<Instance>,
+    pub(crate) load: Arc<Load>,
+    pub(crate) live: bool,
 }
 
 impl Node {
-    pub fn new(instance: Instance) -> Self {
+    pub(crate) fn new(instance: Instance) -> Self {
         Self { instance: Arc::new(instance), load: Arc::default(), live: true }
     }
 }
@@ -38,7 +38,7 @@ impl Candidate for Node {
 
 /// One of the pickers.
 #[derive(Clone, Copy, Debug)]
-pub enum AnyPicker {
+pub(crate) enum AnyPicker {
     P2c,
     LeastRequest,
     RoundRobin,
@@ -47,9 +47,10 @@ pub enum AnyPicker {
 }
 
 impl AnyPicker {
-    pub const ALL: [Self; 5] = [Self::P2c, Self::LeastRequest, Self::RoundRobin, Self::Random, Self::Hash];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::P2c, Self::LeastRequest, Self::RoundRobin, Self::Random, Self::Hash];
 
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::P2c => "P2C",
             Self::LeastRequest => "least request",

@@ -3,12 +3,12 @@
 use bowline_core::Rng;
 
 /// Drawn from an exponential distribution with the mean 1.
-pub fn exponential(rng: &impl Rng) -> f64 {
+pub(crate) fn exponential(rng: &impl Rng) -> f64 {
     -(1.0 - rng.unit()).ln()
 }
 
 /// The value that `q` of all are not above; 0 of none.
-pub fn quantile(values: &mut [f64], q: f64) -> f64 {
+pub(crate) fn quantile(values: &mut [f64], q: f64) -> f64 {
     if values.is_empty() {
         return 0.0;
     }
@@ -17,7 +17,7 @@ pub fn quantile(values: &mut [f64], q: f64) -> f64 {
 }
 
 /// The mean; NaN of none.
-pub fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
+pub(crate) fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
     let (mut sum, mut number) = (0.0, 0.0);
     for value in values {
         (sum, number) = (sum + value, number + 1.0);

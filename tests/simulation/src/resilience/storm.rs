@@ -16,7 +16,7 @@ use super::report::{Axis, Lines, Section, Table, Unit};
 
 /// How the layers try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retries {
+pub(crate) enum Retries {
     /// As Bowline's channels do: within a budget, held back by the throttle, and only by the layer next to the failure.
     Ours,
     /// Up to three times each, at once.
@@ -39,13 +39,13 @@ impl Retries {
 
 /// What came of it.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// By second: requests at the top, those of them that succeeded, and requests at the backend.
-    pub seconds: Vec<[u32; 3]>,
+    pub(crate) seconds: Vec<[u32; 3]>,
 }
 
 /// When the backend fails.
-pub const FAULT: (u64, u64) = (30, 60);
+pub(crate) const FAULT: (u64, u64) = (30, 60);
 
 const SECONDS: u64 = 100;
 const RATE: f64 = 1_000.0;
@@ -71,7 +71,7 @@ struct Failed {
 }
 
 /// Runs it.
-pub fn run(retries: Retries, seed: u64) -> Seen {
+pub(crate) fn run(retries: Retries, seed: u64) -> Seen {
     let clock = ManualClock::new();
     let caller = || Caller {
         throttle: Throttle::new(ThrottleOptions::default(), clock.now()),
@@ -141,19 +141,19 @@ impl World {
 
 impl Seen {
     /// How many requests the backend got for each one at the top, while it failed.
-    pub fn amplification(&self) -> f64 {
+    pub(crate) fn amplification(&self) -> f64 {
         let [asked, _, sent] = self.fault();
         sent / asked
     }
 
     /// The part that succeeded while it failed.
-    pub fn success(&self) -> f64 {
+    pub(crate) fn success(&self) -> f64 {
         let [asked, good, _] = self.fault();
         good / asked
     }
 
     /// The part that succeeded from 10 s after it failed.
-    pub fn success_after(&self) -> f64 {
+    pub(crate) fn success_after(&self) -> f64 {
         let after = &self.seconds[FAULT.1 as usize + 10..];
         let sum = |i: usize| after.iter().map(|second| f64::from(second[i])).sum::<f64>();
         sum(1) / sum(0)
@@ -165,6 +165,7 @@ impl Seen {
     }
 }
 
+/// What holds in a retry storm.
 pub fn section(plan: &Plan) -> Section {
     let mut section = Section::new(
         "Retry storm",

@@ -34,6 +34,7 @@ struct Counts {
     first: String,
 }
 
+/// What holds of tenants.
 pub fn section(plan: &Plan) -> Section {
     let topologies = if plan.thorough { 10_000 } else { 1_000 };
     let mut section = Section::new(

@@ -30,6 +30,7 @@ struct Point {
     left: u32,
 }
 
+/// What holds in an overload.
 pub fn section(plan: &Plan) -> Section {
     let mut section = Section::new(
         "Overload",

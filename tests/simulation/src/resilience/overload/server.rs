@@ -12,39 +12,39 @@ use crate::resilience::numbers::{exponential, quantile};
 
 /// How much is asked for, and when.
 #[derive(Clone, Debug)]
-pub struct Load {
+pub(crate) struct Load {
     /// Times the capacity, from when on.
-    pub phases: Vec<(Duration, f64)>,
+    pub(crate) phases: Vec<(Duration, f64)>,
     /// When nobody asks any more. What is in it then is still done.
-    pub end: Duration,
+    pub(crate) end: Duration,
     /// How many of 100 requests are of each criticality.
-    pub mix: [(Criticality, u64); 4],
+    pub(crate) mix: [(Criticality, u64); 4],
     /// The part of all requests that the first of ten callers sends; the others share the rest.
-    pub first: f64,
+    pub(crate) first: f64,
 }
 
 impl Load {
     /// Half of the capacity for 15 s, `times` of it for 30 s, and half of it again for 10 s.
-    pub fn surge(times: f64) -> Self {
+    pub(crate) fn surge(times: f64) -> Self {
         let phases = vec![(Duration::ZERO, 0.5), (SURGE.0, times), (SURGE.1, 0.5)];
         Self { phases, end: SURGE.1 + Duration::from_secs(10), mix: MIX, first: 0.5 }
     }
 
     /// `times` of the capacity from the first moment on, for 20 s.
-    pub fn cold(times: f64) -> Self {
+    pub(crate) fn cold(times: f64) -> Self {
         Self { phases: vec![(Duration::ZERO, times)], end: Duration::from_secs(20), ..Self::surge(times) }
     }
 }
 
 /// When the surge is.
-pub const SURGE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(45));
+pub(crate) const SURGE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(45));
 
 const PROCESSORS: usize = 8;
 const SERVICE: (f64, f64) = (0.002, 0.006);
 /// What a refusal costs, of a request.
 const REFUSAL: f64 = 0.01;
 /// How many callers there are.
-pub const CALLERS: u64 = 10;
+pub(crate) const CALLERS: u64 = 10;
 const SAMPLE: Duration = Duration::from_millis(100);
 
 enum Event {
@@ -81,12 +81,12 @@ struct End {
 
 /// What came of it.
 #[derive(Debug)]
-pub struct Seen {
+pub(crate) struct Seen {
     ends: Vec<End>,
     /// Places that were not given back, after everybody had ended.
-    pub left: u32,
+    pub(crate) left: u32,
     /// Requests that were refused although nothing was known of the server yet.
-    pub refused_blindly: u32,
+    pub(crate) refused_blindly: u32,
 }
 
 struct World {
@@ -103,7 +103,7 @@ struct World {
 }
 
 /// Runs it.
-pub fn run(shedder: Shedder, load: &Load, seed: u64) -> Seen {
+pub(crate) fn run(shedder: Shedder, load: &Load, seed: u64) -> Seen {
     let engine = Engine::new();
     let gate = Gate::new(shedder, PROCESSORS as u32, engine.now());
     let mut world = World {
@@ -210,13 +210,13 @@ impl Seen {
     }
 
     /// Answers in time, per second.
-    pub fn goodput(&self, from: Duration, to: Duration) -> f64 {
+    pub(crate) fn goodput(&self, from: Duration, to: Duration) -> f64 {
         let good = self.ends.iter().filter(|end| end.in_time && (from..to).contains(&end.ended)).count();
         good as f64 / (to - from).as_secs_f64()
     }
 
     /// The latency that so many of the admitted were below, in seconds.
-    pub fn latency(&self, q: f64, from: Duration, to: Duration) -> f64 {
+    pub(crate) fn latency(&self, q: f64, from: Duration, to: Duration) -> f64 {
         let mut took: Vec<f64> = self
             .between(from, to)
             .filter(|end| end.admitted)
@@ -226,19 +226,19 @@ impl Seen {
     }
 
     /// The part of a criticality's requests that was answered in time.
-    pub fn success(&self, criticality: Criticality, from: Duration, to: Duration) -> f64 {
+    pub(crate) fn success(&self, criticality: Criticality, from: Duration, to: Duration) -> f64 {
         let own = || self.between(from, to).filter(|end| end.criticality == criticality);
         own().filter(|end| end.in_time).count() as f64 / own().count().max(1) as f64
     }
 
     /// The part of a caller's requests that was answered in time.
-    pub fn success_of(&self, caller: u64, from: Duration, to: Duration) -> f64 {
+    pub(crate) fn success_of(&self, caller: u64, from: Duration, to: Duration) -> f64 {
         let own = || self.between(from, to).filter(|end| end.caller == caller);
         own().filter(|end| end.in_time).count() as f64 / own().count().max(1) as f64
     }
 
     /// How long after `since` the last one came that was refused or not answered in time.
-    pub fn recovery(&self, since: Duration, end: Duration) -> Duration {
+    pub(crate) fn recovery(&self, since: Duration, end: Duration) -> Duration {
         let last = self.between(since, end).filter(|e| !e.in_time).map(|e| e.came).max();
         last.map_or(Duration::ZERO, |last| last - since)
     }

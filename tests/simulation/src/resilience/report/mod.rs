@@ -9,34 +9,46 @@ pub use plot::{Axis, Bars, Lines};
 /// What one subject found.
 #[derive(Clone, Debug, Default)]
 pub struct Section {
+    /// What it is about.
     pub title: &'static str,
     /// What is simulated, and how.
     pub text: String,
+    /// What has to hold.
     pub bounds: Vec<Bound>,
+    /// Plots over numbers.
     pub lines: Vec<Lines>,
+    /// Plots by name.
     pub bars: Vec<Bars>,
+    /// All figures.
     pub tables: Vec<Table>,
 }
 
 /// Something that has to hold.
 #[derive(Clone, Debug)]
 pub struct Bound {
+    /// Of what.
     pub what: String,
+    /// What it has to be.
     pub wanted: String,
+    /// What it is.
     pub seen: String,
+    /// Whether it is as it has to be.
     pub holds: bool,
 }
 
 /// Rows of text under a header.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
+    /// What is in it.
     pub title: String,
+    /// Names of columns.
     pub header: Vec<String>,
+    /// Cells.
     pub rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    pub fn new(title: impl Into<String>, header: &[&str]) -> Self {
+    pub(crate) fn new(title: impl Into<String>, header: &[&str]) -> Self {
         let header = header.iter().map(|name| (*name).to_owned()).collect();
         Self { title: title.into(), header, rows: Vec::new() }
     }
@@ -44,7 +56,7 @@ impl Table {
 
 /// How a number is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
+pub(crate) enum Unit {
     /// A part of 1.
     Percent,
     /// Against something else.
@@ -57,7 +69,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    pub fn tell(self, value: f64) -> String {
+    pub(crate) fn tell(self, value: f64) -> String {
         match self {
             _ if value.is_infinite() => "∞".into(),
             Self::Percent => format!("{:.2} %", value * 100.0),
@@ -70,21 +82,21 @@ impl Unit {
 }
 
 impl Section {
-    pub fn new(title: &'static str, text: impl Into<String>) -> Self {
+    pub(crate) fn new(title: &'static str, text: impl Into<String>) -> Self {
         Self { title, text: text.into(), ..Self::default() }
     }
 
     /// It has to be `bound` or more. What is no number is a miss.
-    pub fn at_least(&mut self, what: impl Into<String>, seen: f64, bound: f64, unit: Unit) {
+    pub(crate) fn at_least(&mut self, what: impl Into<String>, seen: f64, bound: f64, unit: Unit) {
         self.bound(what, format!("≥ {}", unit.tell(bound)), unit.tell(seen), seen >= bound);
     }
 
     /// It has to be `bound` or less.
-    pub fn at_most(&mut self, what: impl Into<String>, seen: f64, bound: f64, unit: Unit) {
+    pub(crate) fn at_most(&mut self, what: impl Into<String>, seen: f64, bound: f64, unit: Unit) {
         self.bound(what, format!("≤ {}", unit.tell(bound)), unit.tell(seen), seen <= bound);
     }
 
-    pub fn bound(&mut self, what: impl Into<String>, wanted: String, seen: String, holds: bool) {
+    pub(crate) fn bound(&mut self, what: impl Into<String>, wanted: String, seen: String, holds: bool) {
         self.bounds.push(Bound { what: what.into(), wanted, seen, holds });
     }
 

@@ -7,6 +7,7 @@ use super::page::escaped;
 /// What is along an axis.
 #[derive(Clone, Debug, Default)]
 pub struct Axis {
+    /// What it shows.
     pub label: &'static str,
     /// Equal factors are equally far apart.
     pub log: bool,
@@ -19,8 +20,11 @@ pub struct Axis {
 /// Lines over numbers.
 #[derive(Clone, Debug, Default)]
 pub struct Lines {
+    /// What it shows.
     pub title: String,
+    /// From left to right.
     pub x: Axis,
+    /// From below.
     pub y: Axis,
     /// By name: points from left to right.
     pub series: Vec<(String, Vec<(f64, f64)>)>,
@@ -29,8 +33,11 @@ pub struct Lines {
 /// Bars beside each other, for each of several groups.
 #[derive(Clone, Debug, Default)]
 pub struct Bars {
+    /// What it shows.
     pub title: String,
+    /// From below.
     pub y: Axis,
+    /// Names of groups.
     pub groups: Vec<String>,
     /// By name: a value for each group.
     pub series: Vec<(String, Vec<f64>)>,

@@ -9,14 +9,14 @@ use crate::resilience::nodes::Node;
 
 /// An instance: a number that is its alone, and the slot it leased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Backend {
-    pub id: u32,
-    pub slot: u32,
+pub(crate) struct Backend {
+    pub(crate) id: u32,
+    pub(crate) slot: u32,
 }
 
 /// How subsets are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
+pub(crate) enum Rule {
     /// Bowline's, by slots.
     Slots,
     /// Bowline's, by names.
@@ -30,9 +30,9 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Self; 4] = [Self::Slots, Self::Scores, Self::Ring, Self::Shuffle];
+    pub(crate) const ALL: [Self; 4] = [Self::Slots, Self::Scores, Self::Ring, Self::Shuffle];
 
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Slots => "Bowline, slots",
             Self::Scores => "Bowline, names",
@@ -43,10 +43,10 @@ impl Rule {
 }
 
 /// What each client is connected to: numbers of instances, in their order.
-pub type Subsets = Vec<Vec<u32>>;
+pub(crate) type Subsets = Vec<Vec<u32>>;
 
 /// The subsets of so many clients. `update` is which list of instances this is: only chance looks at it.
-pub fn subsets(rule: Rule, clients: u32, backends: &[Backend], update: u64) -> Subsets {
+pub(crate) fn subsets(rule: Rule, clients: u32, backends: &[Backend], update: u64) -> Subsets {
     let mut all: Subsets = match rule {
         Rule::Slots => ours(clients, backends, |client| Subsetting::Slots { client, size: LEAST }),
         Rule::Scores => {
