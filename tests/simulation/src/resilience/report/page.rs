@@ -38,7 +38,7 @@ fn write_section(out: &mut String, number: usize, section: &Section) {
     }
     if !section.bounds.is_empty() {
         out.push_str(
-            "<div class='scroll'><table><thead><tr><th>Bound</th><th>wanted</th><th>seen</th><th></th></tr></thead>",
+            "<div class='scroll'><table class='bounds'><thead><tr><th>Bound</th><th>wanted</th><th>seen</th><th></th></tr></thead>",
         );
         for Bound { what, wanted, seen, holds } in &section.bounds {
             let (class, mark) = if *holds { ("good", "✓") } else { ("bad", "✗ missed") };
@@ -56,8 +56,9 @@ fn write_section(out: &mut String, number: usize, section: &Section) {
     section.lines.iter().for_each(|plot| out.push_str(&plot.svg()));
     section.bars.iter().for_each(|plot| out.push_str(&plot.svg()));
     out.push_str("</div>");
+    out.push_str("<div class='tables'>");
     section.tables.iter().for_each(|table| write_table(out, table));
-    out.push_str("</section>");
+    out.push_str("</div></section>");
 }
 
 fn write_table(out: &mut String, table: &Table) {
@@ -96,7 +97,9 @@ nav a{margin-right:16px;color:var(--c0)}\
 .scroll{overflow-x:auto;margin:14px 0}table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
 caption{text-align:left;font-weight:600;padding:4px 0}\
 th,td{text-align:right;padding:3px 14px 3px 0;border-bottom:1px solid var(--rule);white-space:nowrap}\
+.bounds td,figcaption{white-space:normal}.bounds td:last-child{white-space:nowrap}\
 th{color:var(--soft);font-weight:500}th:first-child,td:first-child{text-align:left}\
+.tables{display:flex;flex-wrap:wrap;column-gap:48px;align-items:start}.tables>div{max-width:100%}\
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,480px),1fr));gap:18px}\
 figure{margin:0;max-width:700px}figcaption{font-weight:600}svg{width:100%;height:auto;display:block}\
 svg text{fill:var(--soft);font-size:12px}.grid{stroke:var(--rule)}polyline{fill:none;stroke-width:2}\

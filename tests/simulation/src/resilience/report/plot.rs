@@ -45,7 +45,7 @@ pub struct Bars {
 
 const WIDTH: f64 = 620.0;
 const HEIGHT: f64 = 300.0;
-const LEFT: f64 = 62.0;
+const LEFT: f64 = 74.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 46.0;
@@ -236,7 +236,7 @@ mod tests {
         let scale = Scale::new(&axis, [1.0, 500.0].into_iter(), 0.0, 100.0);
         assert_eq!(scale.at(500.0), 100.0);
         assert_eq!(scale.at(0.0), 0.0);
-        assert_eq!(scale.ticks, [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
+        assert_eq!(scale.ticks, [0.0, 2.5, 5.0, 7.5, 10.0]);
     }
 
     #[test]
