@@ -232,6 +232,7 @@ pub fn section(plan: &Plan) -> Section {
         let success = 1.0 - runs.iter().map(|seen| seen.failed).sum::<u64>() as f64 / requests;
         let mut took: Vec<f64> = runs.iter().flat_map(|seen| seen.took.iter().copied()).collect();
         let own = [success, quantile(&mut took, 0.5), quantile(&mut took, 0.99), quantile(&mut took, 1.0)];
+        met(&mut section, shadow, &runs);
         let mut row = vec![shadow.name().to_owned(), Unit::Percent.tell(success)];
         row.extend(own[1..].iter().map(|seconds| Unit::Millis.tell(*seconds)));
         row.extend(RESULTS.map(|result| Unit::Count.tell(mean(runs.iter().map(|seen| seen.copies[result])))));
@@ -243,6 +244,28 @@ pub fn section(plan: &Plan) -> Section {
     }
     section.tables.push(table);
     section
+}
+
+/// The copies met what they were to meet.
+fn met(section: &mut Section, shadow: Shadow, runs: &[Seen]) {
+    let of = |result: &str| mean(runs.iter().map(|seen| seen.copies[result]));
+    let all = if shadow == Shadow::None { 0.0 } else { REQUESTS as f64 };
+    let seen = match shadow {
+        Shadow::None => RESULTS.map(of).iter().sum(),
+        Shadow::Well => of("answered"),
+        Shadow::Dead => of("failed"),
+        // So many at a time as may be under way; the others are not sent.
+        Shadow::Hanging if of("timed_out") > 0.0 => of("timed_out") + of("too_many"),
+        Shadow::Hanging => 0.0,
+    };
+    let how = match shadow {
+        Shadow::None => "were sent",
+        Shadow::Well => "were answered",
+        Shadow::Dead => "failed",
+        Shadow::Hanging => "timed out or were not sent",
+    };
+    let what = format!("copies that {how} with {}", shadow.name());
+    section.bound(what, Unit::Count.tell(all), Unit::Count.tell(seen), (seen - all).abs() < 0.5);
 }
 
 /// Nothing is waited for: what differs is how times are rounded to a millisecond.

@@ -47,13 +47,8 @@ pub fn section(plan: &Plan) -> Section {
     let shedders = if plan.thorough { &Shedder::ALL[..] } else { &Shedder::ALL[..2] };
     let of = |shedder: &Shedder| (*shedder, LOADS.map(|times| point(*shedder, times, plan)));
     let all: Vec<(Shedder, [Point; 7])> = shedders.iter().map(of).collect();
-    for (shedder, points) in &all {
-        match shedder {
-            Shedder::Ours => bound(&mut section, points),
-            // By latency alone, it has no bound of its own but that it loses no place.
-            Shedder::Gradient => no_place_is_lost(&mut section, "gradient", points),
-            Shedder::None | Shedder::Aegis | Shedder::GoZero => {}
-        }
+    for (shedder, points) in all.iter().filter(|(shedder, _)| shedder.is_ours()) {
+        bound(&mut section, shedder.name(), points);
     }
     mostly_critical(&mut section, plan);
     cold_start(&mut section, plan);
@@ -90,21 +85,24 @@ fn peak(points: &[Point; 7]) -> f64 {
     points.iter().map(|point| point.goodput).fold(0.0, f64::max)
 }
 
-fn bound(section: &mut Section, points: &[Point; 7]) {
+fn bound(section: &mut Section, name: &str, points: &[Point; 7]) {
     let at =
         |times: f64| LOADS.into_iter().zip(points).find(|(load, _)| *load == times).map(|(_, point)| *point);
     for (times, part) in GOODPUT {
         let goodput = at(times).unwrap_or_default().goodput;
-        let what = format!("goodput at {times}× of its peak");
+        let what = format!("{name}: goodput at {times}× of its peak");
         section.at_least(what, goodput / peak(points), part, Unit::Percent);
     }
     let calm = at(0.5).unwrap_or_default().p99;
     for (times, point) in LOADS.into_iter().zip(points) {
         if times > 1.0 {
-            let what = format!("p99 of the admitted at {times}× against that at 0.5×");
+            let what = format!("{name}: p99 of the admitted at {times}× against that at 0.5×");
             section.at_most(what, point.p99 / calm, 2.0, Unit::Times);
             section.at_least(
-                format!("CRITICAL_PLUS at {times}×, whose own demand is {:.2} of the capacity", times * 0.05),
+                format!(
+                    "{name}: CRITICAL_PLUS at {times}×, whose own demand is {:.3} of the capacity",
+                    times * 0.05
+                ),
                 point.critical_plus,
                 0.999,
                 Unit::Percent,
@@ -112,13 +110,9 @@ fn bound(section: &mut Section, points: &[Point; 7]) {
         }
     }
     let slowest = points.iter().map(|point| point.recovery).fold(0.0, f64::max);
-    section.at_most("recovery after the surge, the slowest", slowest, 2.0, Unit::Seconds);
-    no_place_is_lost(section, "BBR", points);
-}
-
-fn no_place_is_lost(section: &mut Section, name: &str, points: &[Point; 7]) {
+    section.at_most(format!("{name}: recovery after the surge, the slowest"), slowest, 2.0, Unit::Seconds);
     let left = points.iter().map(|point| point.left).max().unwrap_or_default();
-    section.at_most(format!("places not given back ({name})"), f64::from(left), 0.0, Unit::Count);
+    section.at_most(format!("{name}: places not given back"), f64::from(left), 0.0, Unit::Count);
 }
 
 fn mostly_critical(section: &mut Section, plan: &Plan) {

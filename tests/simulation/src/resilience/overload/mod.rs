@@ -33,6 +33,10 @@ pub(crate) enum Shedder {
 impl Shedder {
     pub(crate) const ALL: [Self; 5] = [Self::Ours, Self::Gradient, Self::None, Self::Aegis, Self::GoZero];
 
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::Ours | Self::Gradient)
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ours => "Bowline",
