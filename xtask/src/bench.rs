@@ -14,7 +14,7 @@ use crate::test::rnacos;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Only one of: rpc-instructions, rest-instructions, hello, registry.
+    /// Only one of: rpc-instructions, rest-instructions, decisions, hello, registry.
     #[arg(long)]
     only: Option<String>,
 }
@@ -43,6 +43,7 @@ const BENCHES: &[Bench] = &[
         peer: "axum_rest",
         measure: |bench, programs| instructions(bench, programs, "rest-json", Some(1.15)),
     },
+    Bench { name: "decisions", ours: "decisions", peer: "decisions", measure: decisions },
     Bench { name: "hello", ours: "bowline_hello", peer: "tonic_hello", measure: hello },
     Bench { name: "registry", ours: "registry", peer: RNACOS, measure: registry },
 ];
@@ -169,10 +170,40 @@ fn instructions(
     Ok(vec![Figure { name, metric, ours, peer: Some(peer), peer_program: bench.peer, bound }])
 }
 
+/// Instructions of single decisions, with tower's balancer beside the picks.
+fn decisions(bench: &Bench, programs: &Path) -> Result<Vec<Figure>> {
+    const SHORT: u32 = 1_000;
+    const LONG: u32 = 11_000;
+    let program = programs.join(bench.ours);
+    let each = |what: &str| -> Result<f64> {
+        let run = |count: u32| counted(&program, &[what, &count.to_string()]);
+        Ok((run(LONG)? - run(SHORT)?) / f64::from(LONG - SHORT))
+    };
+    let figure = |what: &str, peer: Option<&str>| -> Result<Figure> {
+        let peer = peer.map(each).transpose()?;
+        let (name, metric) = (what.into(), "instructions".into());
+        Ok(Figure { name, metric, ours: each(what)?, peer, peer_program: bench.peer, bound: None })
+    };
+    Ok(vec![
+        figure("pick-10", Some("tower-10"))?,
+        figure("pick-100", Some("tower-100"))?,
+        figure("pick-1000", Some("tower-1000"))?,
+        figure("pick-100-of-1000-tenants", None)?,
+        figure("admit", None)?,
+        figure("refuse", None)?,
+        figure("throttle", None)?,
+    ])
+}
+
 /// The instructions of a whole run with that many calls.
 fn collected(program: &Path, calls: u32) -> Result<f64> {
+    counted(program, &[&calls.to_string()])
+}
+
+/// The instructions of a whole run.
+fn counted(program: &Path, arguments: &[&str]) -> Result<f64> {
     let mut command = Command::new("valgrind");
-    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(program).arg(calls.to_string());
+    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(program).args(arguments);
     let output = command.output().map_err(|error| format!("cannot run {command:?}: {error}"))?;
     let text = String::from_utf8_lossy(&output.stderr);
     let count = text

@@ -22,6 +22,7 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use crate::node::Shared;
+use crate::watch;
 
 /// What one may do with a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,6 +178,12 @@ impl Access {
         }
         if let Some(grant) = &config.anonymous {
             grant.check("`access.anonymous`")?;
+            if tokens.is_empty() {
+                return Err(wrong(
+                    "`access.anonymous` bounds nobody as long as there are no `access.tokens`: everybody may do everything; \
+                     add a token, or leave it out",
+                ));
+            }
         }
         let anonymous = Named { name: String::new(), grant: config.anonymous.clone().unwrap_or_default() };
         Ok(Self { tokens, anonymous: Arc::new(anonymous), insecure: config.insecure })
@@ -288,7 +295,7 @@ impl Shared {
     }
 }
 
-/// Finds out who asks.
+/// Finds out who asks, and lets no more than there is room for be answered.
 pub(crate) struct Guard(pub(crate) Arc<Shared>);
 
 impl Middleware for Guard {
@@ -299,12 +306,14 @@ impl Middleware for Guard {
         next: Next<'a>,
     ) -> BoxFuture<'a, Result<Response<Body>>> {
         Box::pin(async move {
-            if self.0.access.is_open() {
-                return next.run(request).await;
-            }
-            let token = shown(request.headers())?;
-            let caller = self.0.access.caller(token.as_deref())?;
-            next.run_with(&cx.with_value(caller), request).await
+            let response = if self.0.access.is_open() {
+                next.run(request).await?
+            } else {
+                let token = shown(request.headers())?;
+                let caller = self.0.access.caller(token.as_deref())?;
+                next.run_with(&cx.with_value(caller), request).await?
+            };
+            watch::bounded(&self.0, response)
         })
     }
 }
@@ -411,6 +420,9 @@ mod tests {
         assert!(refused(config("short", &["*"], &[Right::Read])).contains("shorter than 16 bytes"));
         assert!(refused(config(TOKEN, &[], &[Right::Read])).contains("allows nothing"));
         assert!(refused(config(TOKEN, &["a b"], &[Right::Read])).contains("`a b`, which is no namespace"));
+        let grant = Grant { namespaces: vec!["public".into()], allow: vec![Right::Read] };
+        let nobody_bound = AccessConfig { anonymous: Some(grant), ..AccessConfig::default() };
+        assert!(refused(nobody_bound).contains("add a token"));
         let mut twice = config(TOKEN, &["*"], &[Right::Read]);
         twice.tokens.push(twice.tokens[0].clone());
         assert!(refused(twice).contains("twice"));

@@ -212,6 +212,11 @@ impl registry::Service for Api {
         self.allow(cx, Right::Register, &req.namespace)?;
         let group = ServiceKey::slots(&req.namespace, &req.env, &req.group)?;
         let holder = holder(&req.holder)?;
+        if holder.is_empty() {
+            return Err(invalid(
+                "there is no `holder`; name the process that has the slot, as when it was leased",
+            ));
+        }
         let released = self.0.change(|store, now| store.release_slot(&group, req.slot, holder, now));
         Ok(ReleaseSlotResponse { released, ..Default::default() })
     }
@@ -229,8 +234,9 @@ impl registry::Service for Api {
     }
 
     async fn get_node(&self, cx: &Context, _req: GetNodeRequest) -> Result<GetNodeResponse> {
-        self.0.access.check_any(&self.0.caller(cx), Right::Read)?;
-        Ok(wire::node(&self.0))
+        let caller = self.0.caller(cx);
+        self.0.access.check_any(&caller, Right::Read)?;
+        Ok(wire::node(&self.0, |namespace| self.0.access.may(&caller, Right::Read, namespace)))
     }
 
     async fn end_protection(&self, cx: &Context, req: EndProtectionRequest) -> Result<EndProtectionResponse> {

@@ -4,10 +4,13 @@
 //! as it is, handed over as clients come back, and swept slowly when they do not. Persistent instances are checked again at
 //! once.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+#[cfg(unix)]
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bowline_core::{Code, Context, Error, Result, WrapErr};
@@ -23,14 +26,21 @@ use crate::store::{Fact, Said};
 const MAGIC: &[u8; 8] = b"bowline\x01";
 /// How many facts are read from the store at a time: clients want it too.
 const AT_A_TIME: usize = 256;
+/// The age of the file is what is read of it by: it is written so many times within the partition window though nothing changes,
+/// for renewals change nothing.
+const PER_WINDOW: u32 = 4;
+/// Writing more often than this is of no use to anybody.
+const SHORTEST: Duration = Duration::from_millis(100);
 
 /// Where and how often a node writes down what it knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DiskConfig {
-    /// The file. Its directory has to be there; beside it there is another one, `.new`, while it is written.
+    /// The file, which only its owner may read. Its directory has to be there; beside it there is another one, `.new`, while it
+    /// is written, and `.broken`, if what was found at a start was of no use.
     pub file: PathBuf,
-    /// How often it is written, if anything has changed. 10 s.
+    /// How often it is written, if anything has changed; and four times within the partition window in any case. What a crash
+    /// takes back is what happened since. 10 s.
     #[serde(default = "ten_seconds", with = "bowline_config::duration")]
     pub every: Duration,
 }
@@ -56,22 +66,53 @@ impl Shared {
     /// # Errors
     /// Why `cx` is done. What goes wrong with the disk is logged, and tried again.
     pub(crate) async fn write_down(self: &Arc<Self>, cx: &Context, disk: &DiskConfig) -> Result<()> {
+        let oldest = (self.config.partition_window / PER_WINDOW).max(SHORTEST);
+        // What is there, and when it was written.
         let mut written = None;
         loop {
-            let rest = cx.run(tokio::time::sleep(disk.every)).await;
-            let changes = self.store().told();
-            if written != Some(changes) {
-                let (bytes, file) = (self.written(), disk.file.clone());
-                match tokio::task::spawn_blocking(move || replace(&file, &bytes)).await {
-                    Ok(Ok(())) => written = Some(changes),
-                    Ok(Err(error)) => {
-                        let (file, error) = (disk.file.display(), Error::from_std(error));
-                        tracing::error!(%file, %error, "what the node knows could not be written down");
-                    }
-                    Err(error) => tracing::error!(%error, "writing down what the node knows panicked"),
-                }
+            let rest = cx.run(tokio::time::sleep(disk.every.min(oldest))).await;
+            let (changes, now) = (self.store().told(), self.now());
+            let is_fresh = written.is_some_and(|(known, at)| {
+                let rests = at + disk.every > now;
+                at + oldest > now && (rests || known == changes)
+            });
+            // At the end in any case: its age counts from then.
+            if (rest.is_err() || !is_fresh) && self.write_once(disk).await {
+                written = Some((changes, now));
             }
             rest?;
+        }
+    }
+
+    /// Writes down what there is now. Returns whether it did; what goes wrong is logged.
+    pub(crate) async fn write_once(self: &Arc<Self>, disk: &DiskConfig) -> bool {
+        if !self.writes.load(Ordering::Relaxed) {
+            return false;
+        }
+        let (bytes, file) = (self.written(), disk.file.clone());
+        match tokio::task::spawn_blocking(move || replace(&file, &bytes)).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => {
+                let (file, error) = (disk.file.display(), Error::from_std(error));
+                tracing::error!(%file, %error, "what the node knows could not be written down");
+            }
+            Err(error) => tracing::error!(%error, "writing down what the node knows panicked"),
+        }
+        false
+    }
+
+    /// Puts a file that is of no use aside, so that writing does not replace it: somebody may still get something out of it.
+    /// If it cannot be put aside, nothing is written in this life.
+    pub(crate) fn put_aside(&self, disk: &DiskConfig) {
+        let (file, aside) = (disk.file.display(), beside(&disk.file, ".broken"));
+        match fs::rename(&disk.file, &aside) {
+            Ok(()) => tracing::warn!(%file, kept = %aside.display(), "the file that is of no use is kept"),
+            Err(error) => {
+                self.writes.store(false, Ordering::Relaxed);
+                let error = Error::from_std(error);
+                tracing::error!(%file, %error, "the file that is of no use cannot be put aside; nothing is written \
+                    down until the node starts again: move it, or let the node write to its directory");
+            }
         }
     }
 
@@ -137,20 +178,43 @@ impl Shared {
     }
 }
 
-fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
+/// A name next to a file's.
+fn beside(file: &Path, suffix: &str) -> PathBuf {
     let mut name = file.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = file.with_file_name(name);
-    let mut writing = File::create(&new)?;
+    name.push(suffix);
+    file.with_file_name(name)
+}
+
+fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = beside(file, ".new");
+    // One that a crash left behind may be somebody else's to read.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    // It names holders, and who knows one may end what it holds.
+    #[cfg(unix)]
+    options.mode(0o600);
+    let mut writing = options.open(&new)?;
     writing.write_all(bytes)?;
     writing.sync_all()?;
-    fs::rename(&new, file)
+    fs::rename(&new, file)?;
+    // Until the directory is on disk, its old content is what a lost power supply leaves.
+    match file.parent() {
+        Some(directory) if cfg!(unix) => {
+            let here = directory.as_os_str().is_empty();
+            File::open(if here { Path::new(".") } else { directory })?.sync_all()
+        }
+        _ => Ok(()),
+    }
 }
 
 /// How long ago a file was written, and what is in it.
 fn read(bytes: &[u8]) -> Result<(Duration, Vec<Fact>)> {
     let malformed = |what: &str| {
-        Error::new(Code::DataLoss, format!("the registry's file {what}; remove it to start without"))
+        Error::new(Code::DataLoss, format!("the registry's file {what}, so nothing is taken from it"))
     };
     let (content, _) = bytes
         .split_last_chunk::<SHA256_OUTPUT_LEN>()
@@ -219,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_whole_is_refused_with_the_mend() {
+    fn a_file_that_is_not_whole_is_refused() {
         let (_directory, disk) = disk();
         let node = Node::new(Config::default()).unwrap();
         register(&node, "a");
@@ -231,7 +295,73 @@ mod tests {
         {
             fs::write(&disk.file, broken).unwrap();
             let error = node.shared().read_back(&disk).unwrap_err();
-            assert!(error.message().contains("remove it to start without"), "{error}");
+            assert!(error.message().contains("nothing is taken from it"), "{error}");
         }
+    }
+
+    fn holding(disk: &DiskConfig, window: Duration) -> Node {
+        let disk = Some(disk.clone());
+        Node::new(Config { disk, partition_window: window, ..Config::default() }).unwrap()
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the test's own time stands still")]
+    fn let_wall_time_pass() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_quiet_for_longer_than_the_window_is_there_after_a_crash_and_after_an_orderly_end() {
+        let (_directory, disk) = disk();
+        let node = holding(&disk, Duration::from_secs(40));
+        register(&node, "a");
+        let written = || fs::read(&disk.file).unwrap()[8..16].to_vec();
+        let (cx, canceller) = Context::background().with_cancel();
+        let shared = node.shared();
+        let mut running = std::pin::pin!(shared.write_down(&cx, &disk));
+        let mut told = Vec::new();
+        for _ in 0..3 {
+            let_wall_time_pass();
+            assert!(tokio::time::timeout(Duration::from_secs(21), running.as_mut()).await.is_err());
+            told.push(written());
+        }
+        assert!(told[0] != told[1] && told[1] != told[2], "nothing has changed, and it is written anew");
+        // And at the end, whatever was written just before.
+        let_wall_time_pass();
+        canceller.cancel();
+        running.await.unwrap_err();
+        assert_ne!(written(), told[2]);
+    }
+
+    #[test]
+    fn a_file_of_no_use_is_put_aside_and_never_replaced() {
+        let (directory, disk) = disk();
+        fs::write(&disk.file, b"of another version").unwrap();
+        let node = holding(&disk, Duration::from_secs(300));
+        node.restore();
+        let aside = directory.path().join("registry.facts.broken");
+        assert_eq!(fs::read(&aside).unwrap(), b"of another version");
+        assert!(!disk.file.exists() && node.shared().writes.load(Ordering::Relaxed));
+        // Where it cannot be put aside it stays, and nothing is written over it.
+        fs::write(&disk.file, b"of another version").unwrap();
+        fs::remove_file(&aside).unwrap();
+        fs::create_dir(&aside).unwrap();
+        let node = holding(&disk, Duration::from_secs(300));
+        node.restore();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        assert!(!runtime.block_on(node.shared().write_once(&disk)));
+        assert_eq!(fs::read(&disk.file).unwrap(), b"of another version");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_its_owner_may_read_the_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let (_directory, disk) = disk();
+        // What a crash of an earlier version left.
+        fs::write(beside(&disk.file, ".new"), b"x").unwrap();
+        replace(&disk.file, b"some").unwrap();
+        replace(&disk.file, b"more").unwrap();
+        assert_eq!(fs::metadata(&disk.file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read(&disk.file).unwrap(), b"more");
     }
 }

@@ -64,6 +64,10 @@ pub(crate) struct Shared {
     pub(crate) heard: Notify,
     /// Whether this node, of all, takes out what lost nodes leave behind.
     pub(crate) sweeps: AtomicBool,
+    /// Whether what it knows may be written down: not over a file that is of no use and could not be put aside.
+    pub(crate) writes: AtomicBool,
+    /// Whether it has been run: what it knows is its own then, and not only what it found.
+    was_run: AtomicBool,
     pace: Mutex<Pace>,
     /// A lease may run out earlier than was thought.
     sooner: Notify,
@@ -149,6 +153,8 @@ impl Node {
             closed: watch::Sender::new(false),
             // Who is alone has nobody else to do it.
             sweeps: AtomicBool::new(named.is_none()),
+            writes: AtomicBool::new(true),
+            was_run: AtomicBool::new(false),
             clock,
             config,
         })))
@@ -159,8 +165,8 @@ impl Node {
         registry::server(Api::new(Arc::clone(&self.0)))
     }
 
-    /// Finds out who asks, by the token that is shown. Add it to the server: without it everybody is taken for somebody
-    /// without a token.
+    /// Finds out who asks, by the token that is shown, and keeps large answers within `limits.snapshot_bytes`. Add it to the
+    /// server: without it everybody is taken for somebody without a token.
     pub fn guard(&self) -> impl Middleware {
         Guard(Arc::clone(&self.0))
     }
@@ -172,7 +178,8 @@ impl Node {
     }
 
     /// Takes in what was written down in an earlier life, if the settings name a file. To be called before the node serves.
-    /// A file that is not whole is left alone: the node starts without, and its clients come back.
+    /// A file that is not whole or of another version is put aside as `.broken`: the node starts without, and its clients
+    /// come back.
     pub fn restore(&self) {
         let Some(disk) = &self.0.config.disk else { return };
         match self.0.read_back(disk) {
@@ -180,7 +187,10 @@ impl Node {
             Ok(facts) => {
                 tracing::info!(facts, file = %disk.file.display(), "what was written down is taken in")
             }
-            Err(error) => tracing::error!(%error, "what was written down is of no use; starting without"),
+            Err(error) => {
+                tracing::error!(%error, "what was written down is of no use; starting without");
+                self.0.put_aside(disk);
+            }
         }
     }
 
@@ -190,11 +200,24 @@ impl Node {
     /// # Errors
     /// Why `cx` is done. It ends for nothing else.
     pub async fn run(&self, cx: &Context) -> Result<()> {
+        self.0.was_run.store(true, Ordering::Relaxed);
         let checks = crate::checks::run(Arc::clone(&self.0));
         let tended = cx.run(async { tokio::join!(self.0.expire(), checks).0 });
-        match &self.0.config.disk {
+        let ended = match &self.0.config.disk {
             None => tended.await,
             Some(disk) => tokio::join!(tended, self.0.write_down(cx, disk)).0,
+        };
+        // From now on nobody looks: to have stood still means nothing any more.
+        self.0.store().rest();
+        ended
+    }
+
+    /// Writes down what there is now, if the settings name a file and the node was run: to be called once the servers have
+    /// drained, for who leaves meanwhile must not be back after a restart.
+    pub async fn keep(&self) {
+        let was_run = self.0.was_run.load(Ordering::Relaxed);
+        if let Some(disk) = self.0.config.disk.as_ref().filter(|_| was_run) {
+            self.0.write_once(disk).await;
         }
     }
 
@@ -344,11 +367,13 @@ impl Shared {
         let (due, before) = (store.next_expiry(), store.changes());
         let result = change(&mut store, now);
         let (changed, next) = (store.take_changed(), store.next_expiry());
+        let forgotten = store.take_forgotten();
         let changes = store.changes() - before;
         drop(store);
         if changes > 0 {
             self.pace().count(usize::try_from(changes).unwrap_or(usize::MAX), now);
         }
+        self.fanout.forget(&forgotten);
         self.fanout.notify(&changed);
         if next.is_some_and(|next| due.is_none_or(|due| next < due)) {
             self.sooner.notify_one();

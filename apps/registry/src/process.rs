@@ -84,12 +84,17 @@ pub async fn run(boot: Boot) -> Result<()> {
         serving.serves().await;
         Ok(())
     });
-    app.background("leases", move |cx| async move {
-        // Ends with the context, which is how a background task is told to stop; watches must end for the server to drain.
-        let _ = leases.run(&cx).await;
-        node.close();
-        Ok(())
-    })
-    .run()
-    .await
+    let kept = node.clone();
+    let ran = app
+        .background("leases", move |cx| async move {
+            // Ends with the context, which is how a background task is told to stop; watches must end for the server to drain.
+            let _ = leases.run(&cx).await;
+            node.close();
+            Ok(())
+        })
+        .run()
+        .await;
+    // What clients said while the servers drained is to be known after a restart.
+    kept.keep().await;
+    ran
 }

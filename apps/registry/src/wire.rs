@@ -162,11 +162,12 @@ pub(crate) fn count(of: usize) -> u32 {
     u32::try_from(of).unwrap_or(u32::MAX)
 }
 
-/// How a node is.
-pub(crate) fn node(shared: &Arc<Shared>) -> wire::GetNodeResponse {
+/// How a node is, to who may read these namespaces.
+pub(crate) fn node(shared: &Arc<Shared>, may_read: impl Fn(&str) -> bool) -> wire::GetNodeResponse {
     let stats = Node::from(Arc::clone(shared)).stats();
     let (zone, serving) = shared.standing();
-    let (protected, now) = (shared.store().protected(), shared.now());
+    let (mut protected, now) = (shared.store().protected(), shared.now());
+    protected.retain(|of| may_read(of.key.namespace()));
     let protection = |of: Protected| wire::Protection {
         namespace: of.key.namespace().into(),
         env: of.key.env().into(),

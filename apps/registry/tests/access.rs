@@ -97,6 +97,27 @@ async fn a_token_opens_its_namespace_for_what_it_allows_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn what_a_node_tells_of_itself_names_nothing_that_one_may_not_read() {
+    let real = Real::start(guarded());
+    for n in 0..4 {
+        let path = format!("/v1/registry/shop/prod/services/orders/instances/o-{n}:register");
+        let body = r#"{"instance": {"zone": "z1"}, "ttl": "1s"}"#;
+        assert_eq!(call(&real, Some(SHOP), "POST", &path, body).await.0, 200);
+    }
+    bowline_tests_support::eventually(|| real.node.stats().protected == 1).await;
+    let protected = async |token| {
+        let (status, node) = call(&real, Some(token), "GET", "/v1/registry/node", "").await;
+        (status, node["protected"].as_array().map_or(0, Vec::len))
+    };
+    assert_eq!(protected(OPERATOR).await, (200, 1));
+    assert_eq!(protected(READER).await, (200, 0));
+    let path = "/nacos/v1/ns/operator/metrics";
+    let (status, told) = call(&real, None, "GET", path, "").await;
+    assert_eq!((status, told), (200, json!({"status": "UP"})), "whether it is well, and nothing else");
+    assert_eq!(call(&real, Some(READER), "GET", path, "").await.1["instanceCount"], json!(4));
+}
+
+#[tokio::test]
 async fn our_client_registers_and_finds_with_its_token() {
     let real = Real::start(guarded());
     let client = |token: &str| {

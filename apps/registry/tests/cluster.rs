@@ -14,6 +14,7 @@ use bowline_tests_support::PATIENCE;
 use common::nodes::Nodes;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
 async fn what_one_node_is_told_all_know_and_any_of_them_takes_back() {
@@ -167,6 +168,34 @@ async fn nodes_know_each_other_by_their_certificates() {
 }
 
 #[tokio::test]
+async fn a_stranger_that_gossips_keeps_nobody_from_taking_over_what_a_lost_node_checked() {
+    let mut nodes = Nodes::prepare(None, &["a", "a", "a"]);
+    // The one that would do it for all, if it were one of them.
+    let number = |n: &usize| bowline_registry::peers::node_number(&format!("registry-{n}"));
+    let stranger = (0..3).min_by_key(number).unwrap();
+    let [left, lost] = [1, 2].map(|n| (stranger + n) % 3);
+    let ours = certificates(&nodes, "ours");
+    for n in [left, lost] {
+        nodes.hosts[n].tls = ours.clone();
+    }
+    for n in 0..3 {
+        nodes.run(n);
+    }
+    for n in 0..3 {
+        nodes.ready(n).await;
+    }
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let check = json!({"tcp": {}, "interval": "1s", "unhealthyAfter": 1});
+    let instance = json!({"endpoints": [format!("http://127.0.0.1:{port}")], "check": check});
+    nodes.post(lost, "db/instances/p", "register", json!({"instance": instance})).await;
+    nodes.until_statuses(left, "db", |statuses| statuses == [""]).await;
+    nodes.kill(lost).await;
+    drop(listener);
+    nodes.until_statuses(left, "db", |statuses| statuses == ["INSTANCE_STATUS_STARTING"]).await;
+}
+
+#[tokio::test]
 async fn what_a_lost_node_checked_another_checks_from_then_on() {
     let mut nodes = Nodes::start(&["a", "a", "b"]).await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -212,4 +241,34 @@ async fn a_node_that_is_alone_knows_after_a_restart_what_it_wrote_down() {
     // Its holder comes back, and it is as it was.
     nodes.post(0, "orders/instances/o-1", "renew", json!({})).await;
     nodes.until_orphans(0, |orphans| orphans == 0).await;
+}
+
+#[tokio::test]
+async fn what_is_taken_out_while_a_node_drains_stays_so_after_its_restart() {
+    let mut nodes = Nodes::prepare(None, &["a"]);
+    nodes.write_down(0);
+    nodes.run(0);
+    nodes.ready(0).await;
+    let check = json!({"tcp": {}, "interval": "1s"});
+    let instance = json!({"endpoints": ["http://127.0.0.1:9"], "check": check});
+    nodes.post(0, "db/instances/db-1", "register", json!({"instance": instance})).await;
+    // A request that has begun and is not whole keeps the node draining.
+    let mut late = tokio::net::TcpStream::connect(nodes.hosts[0].client()).await.unwrap();
+    let head = "POST /v1/registry/default/prod/services/db/instances/db-1:deregister HTTP/1.1\r\nhost: x\r\n\
+        content-type: application/json\r\ncontent-length: 2\r\n\r\n{";
+    late.write_all(head.as_bytes()).await.unwrap();
+    let file = nodes.directory().join("registry-0.facts");
+    nodes.hosts[0].process.as_ref().unwrap().terminate();
+    // By then the background has ended.
+    bowline_tests_support::eventually(|| file.exists()).await;
+    late.write_all(b"}").await.unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(PATIENCE, late.read_to_end(&mut answer)).await.unwrap().unwrap();
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.contains("200 OK") && answer.contains("removed"), "{answer}");
+    nodes.hosts[0].process.take().unwrap().ended().await;
+    assert!(!nodes.log(0).contains("stood still"), "{}", nodes.log(0));
+    nodes.run(0);
+    nodes.ready(0).await;
+    assert!(nodes.list(0, "db").await.is_empty());
 }

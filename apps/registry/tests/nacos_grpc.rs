@@ -12,11 +12,12 @@ use bowline_registry_nacos::api::{
     Body, ClientDetectionRequest, ClientDetectionResponse, ConnectResetRequest, ConnectResetResponse,
     DEREGISTER, HealthCheckRequest, HealthCheckResponse, Instance, InstanceRequest, InstanceResponse,
     Outcome, PersistentInstanceRequest, QueryServiceResponse, REGISTER, ServerCheckRequest,
-    ServiceListRequest, ServiceListResponse, ServiceQueryRequest, SubscribeServiceRequest, code,
+    ServiceListRequest, ServiceListResponse, ServiceQueryRequest, SubscribeServiceRequest,
+    SubscribeServiceResponse, code,
 };
 use bowline_registry_nacos::{Credentials, NacosRegistry, Options};
 use common::nacos::{RealNacos, at, of, ports};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -304,4 +305,54 @@ async fn the_adapter_logs_in_and_an_instance_that_moves_leaves_nothing_behind() 
     // Who only lets go of it leaves nothing either, though the connection lives on.
     drop(registration);
     eventually(async || real.real.node.stats().instances == 0).await;
+}
+
+fn resident_mib() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_takes_no_pushes_is_cut_and_is_made_no_more_than_one_at_a_time() {
+    let real = RealNacos::start(|config| {
+        (config.patience, config.idle) = (2_000 * MS, 600_000 * MS);
+    })
+    .await;
+    let register = async |id: &str, metadata: Value| {
+        let instance = json!({"endpoints": ["http://10.0.0.1:80"], "metadata": metadata});
+        let body = json!({"instance": instance, "ttl": "600s"});
+        real.real
+            .post(&format!("/v1/registry/default/default/services/s/instances/{id}:register"), body)
+            .await;
+    };
+    for n in 0..20 {
+        register(&format!("i{n}"), json!({"k": "x".repeat(25_000)})).await;
+    }
+    // Half a megabyte each, 160 times on one connection.
+    let mut client = real.client().await;
+    for n in 0..160 {
+        let clusters = format!("DEFAULT,x{n}");
+        let request = SubscribeServiceRequest {
+            subscribe: true,
+            service_name: "s".into(),
+            clusters,
+            ..Default::default()
+        };
+        let _: SubscribeServiceResponse = client.ask(&request).await;
+        // The others have heard of it with the answer.
+        if n == 0 {
+            client.pushed().await;
+        }
+    }
+    let before = resident_mib();
+    register("j", json!({})).await;
+    eventually(async || {
+        let grown = resident_mib().saturating_sub(before);
+        assert!(grown < 50, "{grown} MiB for one change");
+        real.nacos.clients() == 0
+    })
+    .await;
+    let ended = async { while let Ok(Some(_)) = client.hear().await {} };
+    tokio::time::timeout(20_000 * MS, ended).await.unwrap();
 }

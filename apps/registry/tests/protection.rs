@@ -4,9 +4,11 @@
 
 mod common;
 
+use std::time::Duration;
+
 use bowline_registry::Config;
 use bowline_telemetry::Metrics;
-use bowline_tests_support::eventually;
+use bowline_tests_support::{PATIENCE, eventually};
 use common::real::Real;
 use serde_json::json;
 
@@ -21,7 +23,20 @@ async fn a_protection_is_seen_in_the_api_and_in_the_metrics_and_an_operator_ends
     }
     // Nobody renews them: that is more than may be late at a time.
     eventually(|| real.node.stats().protected == 1).await;
-    let node = real.call("GET", "/v1/registry/node", &[], "").await.json();
+    // Their leases run out one after the other.
+    let overdue = async || {
+        let node = real.call("GET", "/v1/registry/node", &[], "").await.json();
+        (node["protected"][0]["overdue"] == json!(4)).then_some(node)
+    };
+    let node = tokio::time::timeout(PATIENCE, async {
+        loop {
+            match overdue().await {
+                Some(node) => break node,
+                None => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    });
+    let node = node.await.unwrap();
     assert_eq!((&node["serving"], &node["instances"], &node["leases"]), (&json!(true), &json!(4), &json!(4)));
     let protected = &node["protected"][0];
     assert_eq!((&protected["service"], &protected["zone"]), (&json!("orders"), &json!("z1")), "{node}");

@@ -122,6 +122,12 @@ async fn slots_are_no_services_and_twice_is_once() {
         ..Default::default()
     };
     assert!(!client.release_slot(&cx, release("another")).await.unwrap().released);
+    let error = client.release_slot(&cx, release("")).await.unwrap_err();
+    assert!(registry_error::is_invalid_request(&error) && error.message().contains("`holder`"), "{error}");
+    assert!(client.release_slot(&cx, release("h")).await.unwrap().released);
+    assert!(!client.release_slot(&cx, release("h")).await.unwrap().released);
+    // It may change its mind, though the number is the smallest that is free.
+    assert_eq!(client.lease_slot(&cx, request("h")).await.unwrap().slot, first.slot);
     assert!(client.release_slot(&cx, release("h")).await.unwrap().released);
 }
 

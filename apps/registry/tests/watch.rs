@@ -11,7 +11,7 @@ use bowline_core::{Context, Result};
 use bowline_registry::Config;
 use bowline_registry_bowline::api::bowline::registry::v1::watch_response::Event;
 use bowline_registry_bowline::api::bowline::registry::v1::{
-    Instance, RegisterRequest, Subscription, WatchRequest, WatchResponse, registry_error,
+    DeregisterRequest, Instance, RegisterRequest, Subscription, WatchRequest, WatchResponse, registry_error,
 };
 use bowline_rpc::Streaming;
 use common::*;
@@ -119,6 +119,33 @@ async fn more_services_than_a_stream_may_have_are_refused_at_first_and_end_it_la
     assert!(error.is_invalid() && error.message().contains("longer prefixes"), "{error}");
     let error = watch(&link, &[], &["a b"]).await.unwrap_err();
     assert!(registry_error::is_invalid_name(&error) && error.message().contains(": use "), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn services_that_come_and_go_under_a_prefix_end_no_stream() {
+    let mut config = Config::default();
+    config.limits.services_per_watch = 3;
+    config.forget_after = SEC;
+    let running = Running::start(config);
+    let link = Link::to(&running);
+    register(&link, "s.stays", "a", "").await;
+    let mut stream = watch(&link, &["other"], &["s."]).await.unwrap();
+    let mut told = Told::default();
+    told.until(&mut stream, |told| told.synced.iter().any(String::is_empty)).await;
+    for n in 0..20 {
+        let service = format!("s.{n}");
+        register(&link, &service, "a", "").await;
+        told.until(&mut stream, |told| told.services.get(&service).is_some_and(|ids| ids == &["a"])).await;
+        let (instance_id, service) = ("a".to_owned(), service);
+        let request = DeregisterRequest { service: service.clone(), instance_id, ..Default::default() };
+        assert!(link.raw().deregister(&Context::background(), request).await.unwrap().removed);
+        told.until(&mut stream, |told| told.services[&service].is_empty()).await;
+        eventually(|| running.node.stats().services == 1).await;
+    }
+    // One that is there again is told anew.
+    register(&link, "s.7", "b", "").await;
+    told.until(&mut stream, |told| told.services["s.7"] == ["b"]).await;
+    assert_eq!(told.synced.iter().filter(|s| s.is_empty()).count(), 1, "{:?}", told.synced);
 }
 
 #[tokio::test(start_paused = true)]

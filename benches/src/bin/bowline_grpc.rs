@@ -23,7 +23,8 @@ fn main() {
         let client = greeter::Client::new(channel.caller().expect("a caller"));
         let cx = Context::background();
         for _ in 0..bowline_benches::calls() {
-            let request = HelloRequest { name: "world".into(), times: 3, tags: vec!["a".into()], ..Default::default() };
+            let request =
+                HelloRequest { name: "world".into(), times: 3, tags: vec!["a".into()], ..Default::default() };
             let reply = client.say_hello(&cx, request).await.expect("an answer");
             assert_eq!(reply.greeting, "hello world");
         }

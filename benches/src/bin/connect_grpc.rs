@@ -2,7 +2,9 @@
 
 use bowline_benches::connect::bench::v1::{Greeter, GreeterClient, GreeterServer, HelloReply, HelloRequest};
 use connectrpc::client::{ClientConfig, Http2Connection};
-use connectrpc::{ConnectRpcService, Protocol, RequestContext, Response, Server, ServiceRequest, ServiceResult};
+use connectrpc::{
+    ConnectRpcService, Protocol, RequestContext, Response, Server, ServiceRequest, ServiceResult,
+};
 
 struct Hello;
 
@@ -24,10 +26,12 @@ fn main() {
         let service = ConnectRpcService::new(GreeterServer::new(Hello));
         tokio::task::spawn_local(bound.serve_with_service(service));
         let uri: http::Uri = format!("http://{addr}").parse().expect("a URI");
-        let connection = Http2Connection::connect_plaintext(uri.clone()).await.expect("connected").shared(1024);
+        let connection =
+            Http2Connection::connect_plaintext(uri.clone()).await.expect("connected").shared(1024);
         let client = GreeterClient::new(connection, ClientConfig::new(uri).with_protocol(Protocol::Grpc));
         for _ in 0..bowline_benches::calls() {
-            let request = HelloRequest { name: "world".into(), times: 3, tags: vec!["a".into()], ..Default::default() };
+            let request =
+                HelloRequest { name: "world".into(), times: 3, tags: vec!["a".into()], ..Default::default() };
             let reply = client.say_hello(request).await.expect("an answer").into_owned();
             assert_eq!(reply.greeting, "hello world");
         }

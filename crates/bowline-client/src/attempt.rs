@@ -1,12 +1,12 @@
 //! Sending a request: once, and again where it provably was not begun.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bowline_balance::{Ask, Index, Outcome, Request as Route};
 use bowline_core::{Code, Context, Error, Instance, Instant, MethodKind, Result, SystemRng};
 use bowline_rpc::headers::grpc_status;
 use bowline_rpc::{Body, End};
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 
 use crate::connection::Failure;
 use crate::headers::prepare;
@@ -26,6 +26,8 @@ pub(crate) struct Call<'a> {
     pub(crate) strict: bool,
     /// It goes where its metadata redirects it.
     pub(crate) redirected: bool,
+    /// Where to note who was picked, for who wants another one beside it.
+    pub(crate) picked: Option<&'a Mutex<Option<Arc<Instance>>>>,
 }
 
 impl<'a> Call<'a> {
@@ -43,6 +45,11 @@ impl<'a> Call<'a> {
 pub(crate) struct Tried(Vec<(Arc<Instance>, bool)>);
 
 impl Tried {
+    /// Those of earlier attempts.
+    fn of(earlier: &[Arc<Instance>]) -> Self {
+        Self(earlier.iter().map(|instance| (Arc::clone(instance), false)).collect())
+    }
+
     /// Adds one, and whether it could not be reached.
     fn add(&mut self, instance: Arc<Instance>, is_unreachable: bool) {
         self.0.push((instance, is_unreachable));
@@ -79,35 +86,63 @@ pub(crate) enum Begun {
     Nowhere,
 }
 
+impl Begun {
+    /// Whether the server may have begun it.
+    pub(crate) fn is_possible(&self) -> bool {
+        matches!(self, Self::Maybe)
+    }
+}
+
+/// A request that was sent until a server had it for certain.
+pub(crate) struct Delivered {
+    pub(crate) result: Result<Answer, Box<Failed>>,
+    /// The request once more, if its body is in memory.
+    pub(crate) copy: Option<Box<Request<Body>>>,
+}
+
 /// A response whose body is still to come.
 pub(crate) struct Answer {
+    /// Whose it is.
+    pub(crate) on: Arc<Instance>,
     response: Response<Body>,
     place: Place,
     landing: Option<Landing>,
 }
 
 impl Nodes {
-    /// Sends a request until a server has it for certain, or there is nowhere left to send it.
-    pub(crate) async fn deliver(&self, call: Call<'_>, mut request: Box<Request<Body>>) -> Result<Answer> {
-        let mut tried = Tried::default();
+    /// Sends a request until a server has it for certain, or there is nowhere left to send it. To one of `earlier` only if
+    /// there is nobody else.
+    pub(crate) async fn deliver(
+        &self,
+        call: Call<'_>,
+        mut request: Box<Request<Body>>,
+        earlier: &[Arc<Instance>],
+    ) -> Delivered {
+        let mut tried = Tried::of(earlier);
         let mut last = None;
         loop {
             let copy = copy_of(&request);
-            let failed = match self.attempt(call, request, &tried).await {
-                Ok(answer) => return Ok(answer),
-                Err(failed) => *failed,
+            let mut failed = match self.attempt(call, request, &tried).await {
+                Ok(answer) => return Delivered { result: Ok(answer), copy },
+                Err(failed) => failed,
             };
-            let Failed { error, begun, on } = failed;
-            let (again, is_unreachable) = match begun {
-                Begun::Unsent(request, is_unreachable) => (Some(request), is_unreachable),
-                Begun::Refused => (copy, false),
-                Begun::Maybe => (None, false),
+            let (again, is_unreachable) = match std::mem::replace(&mut failed.begun, Begun::Refused) {
+                Begun::Unsent(request, is_unreachable) => (request, is_unreachable),
+                Begun::Refused => match copy {
+                    Some(copy) => (copy, false),
+                    None => return Delivered { result: Err(failed), copy },
+                },
+                Begun::Maybe => {
+                    failed.begun = Begun::Maybe;
+                    return Delivered { result: Err(failed), copy };
+                }
                 // What is known of those that there are says more.
-                Begun::Nowhere => return Err(last.unwrap_or(error)),
+                Begun::Nowhere => return Delivered { result: Err(last.unwrap_or(failed)), copy },
             };
-            let (Some(again), Some(on)) = (again, on) else { return Err(error) };
-            tried.add(on, is_unreachable);
-            (request, last) = (again, Some(error));
+            if let Some(on) = &failed.on {
+                tried.add(Arc::clone(on), is_unreachable);
+            }
+            (request, last) = (again, Some(failed));
         }
     }
 
@@ -123,6 +158,9 @@ impl Nodes {
             None => Box::pin(self.get(call.cx)).await.map_err(Failed::nowhere)?,
         };
         let node = self.pick(&nodes, call, tried).map_err(Failed::nowhere)?;
+        if let Some(picked) = call.picked {
+            *picked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&node.instance));
+        }
         let flight = Flight::begin(node, call.cx, &self.shared);
         // Making a connection is rare and its future large: it must not be part of every call's.
         let place = match node.link.ready() {
@@ -135,7 +173,10 @@ impl Nodes {
         };
         prepare(&mut request, call.cx, node);
         match place.send(request).await {
-            Ok(response) => Ok(Answer { response, place, landing: flight.answered(call.kind) }),
+            Ok(response) => {
+                let on = Arc::clone(&node.instance);
+                Ok(Answer { on, response, place, landing: flight.answered(call.kind) })
+            }
             Err(failure) => Err(Failed::sent(node, failure, flight)),
         }
     }
@@ -154,6 +195,11 @@ impl Nodes {
 }
 
 impl Failed {
+    /// An attempt whose own time was over.
+    pub(crate) fn in_vain(error: Error, on: Option<Arc<Instance>>) -> Box<Self> {
+        Box::new(Self { error, begun: Begun::Maybe, on })
+    }
+
     fn nowhere(error: Error) -> Box<Self> {
         Box::new(Self { error, begun: Begun::Nowhere, on: None })
     }
@@ -185,10 +231,23 @@ impl Failed {
 }
 
 impl Answer {
+    /// The status, if the head tells it: `None` is success, or not known yet.
+    pub(crate) fn head(&self) -> Option<Code> {
+        grpc_status(self.headers()).unwrap_or_else(|| Code::from_http(self.response.status()))
+    }
+
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    pub(crate) fn headers_mut(&mut self) -> &mut HeaderMap {
+        self.response.headers_mut()
+    }
+
     /// The response, with everything that waits for its end tied to the end of its body.
     pub(crate) fn watched(self, measuring: Measuring) -> Response<Body> {
-        let Self { response, place, landing } = self;
-        let head = grpc_status(response.headers()).unwrap_or_else(|| Code::from_http(response.status()));
+        let head = self.head();
+        let Self { response, place, landing, .. } = self;
         response.map(|body| {
             body.on_end(move |end| {
                 let code = match &end {
@@ -207,8 +266,8 @@ impl Answer {
 
     /// Gives up the answer: how it went is told by its head alone.
     pub(crate) fn dismissed(self) -> Option<Code> {
-        let Self { response, landing, .. } = self;
-        let head = grpc_status(response.headers()).unwrap_or_else(|| Code::from_http(response.status()));
+        let head = self.head();
+        let Self { landing, .. } = self;
         if let Some(landing) = landing {
             landing.end(&End::Complete(None), head);
         }

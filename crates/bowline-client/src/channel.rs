@@ -1,27 +1,33 @@
 //! A service, as its clients hold it.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bowline_balance::Canary;
 use bowline_core::task::Tracker;
-use bowline_core::{Context, Instant, Operation, Result, SystemRng};
+use bowline_core::{Context, Error, Instant, MethodKind, Operation, Result, SystemRng};
 use bowline_discovery::{Resolver, Target};
-use bowline_rpc::{Body, BoxFuture, Caller, Transport};
-use bowline_telemetry::{CallMetrics, Metrics, Side};
-use http::{Request, Response};
+use bowline_rpc::headers::CALLER;
+use bowline_rpc::{Body, BoxFuture, Caller, Message, Transport};
+use bowline_telemetry::{CallMetrics, Metrics, Rejections, Side};
+use http::{HeaderValue, Request, Response};
 use tokio::sync::watch;
 
 use crate::ChannelOptions;
+use crate::answers::{self, Answers, Fallback, Whole, degraded};
 use crate::attempt::Call;
 use crate::connect::Connector;
+use crate::govern::Governor;
 use crate::headers::write_context;
-use crate::measuring::{Measures, Measuring};
+use crate::measuring::Measuring;
 use crate::mirror::Mirrors;
 use crate::node::Shared;
 use crate::nodes::Nodes;
+use crate::rules::{Operations, Rules};
 use crate::signals::Signals;
+use crate::timed::Timed;
 
 /// The way to a service. A clone is the same channel; the last one to go ends its connections.
 ///
@@ -41,7 +47,8 @@ struct Inner {
     nodes: Arc<Nodes>,
     canary: Option<Canary>,
     mirrors: Option<Mirrors>,
-    metrics: Measures,
+    operations: Operations,
+    answers: Answers,
     /// What follows the target lives as long as the channel.
     _resolver: Arc<Resolver>,
     _lease: Option<Lease>,
@@ -54,7 +61,19 @@ pub struct ChannelBuilder {
     options: ChannelOptions,
     resolver: Option<Arc<Resolver>>,
     calls: Option<CallMetrics>,
+    rejections: Option<Rejections>,
+    fallbacks: Fallbacks,
     slot: Option<(watch::Receiver<Option<u32>>, Lease)>,
+}
+
+/// What stands in for answers, by method.
+#[derive(Default)]
+struct Fallbacks(HashMap<String, Fallback>);
+
+impl std::fmt::Debug for Fallbacks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 /// What keeps a slot.
@@ -88,6 +107,37 @@ impl ChannelBuilder {
         self
     }
 
+    /// Counts what is not sent into a family that other channels share.
+    #[must_use]
+    pub fn rejections(mut self, rejections: Rejections) -> Self {
+        self.rejections = Some(rejections);
+        self
+    }
+
+    /// Answers in the place of a unary method (`/package.Service/Method`) that failed: with what `fallback` makes of the
+    /// failure, if it makes anything of it. The caller gets it as an answer; it is counted, and marked with
+    /// `x-bowline-degraded`.
+    ///
+    /// ```no_run
+    /// use bowline_client::Channel;
+    /// use bowline_rpc::proto::grpc::health::v1::HealthCheckResponse;
+    ///
+    /// let channel = Channel::builder("discovery:///catalog")
+    ///     .fallback("/grpc.health.v1.Health/Check", |_, error| {
+    ///         error.is_temporary().then(HealthCheckResponse::default)
+    ///     });
+    /// ```
+    #[must_use]
+    pub fn fallback<M: Message>(
+        mut self,
+        method: impl Into<String>,
+        fallback: impl Fn(&Context, &Error) -> Option<M> + Send + Sync + 'static,
+    ) -> Self {
+        let answer = move |cx: &Context, error: &Error| bowline_rpc::answer_with(&fallback(cx, error)?).ok();
+        self.fallbacks.0.insert(method.into(), Arc::new(answer));
+        self
+    }
+
     /// This client's slot among those who call the service, which decides about its [subset](crate::Balance::subset): from the
     /// registry, which may give another one later. Until there is one, the client's name decides. `lease`, which keeps the
     /// slot, is kept as long as the channel.
@@ -106,6 +156,8 @@ impl ChannelBuilder {
         let mut options = self.options;
         options.balance.check()?;
         options.balance = options.balance.named();
+        let policies = options.policies.clone();
+        let caller = options.caller.as_deref().map(caller_header).transpose()?;
         let (canary, mirrors) =
             (options.balance.canary.clone(), options.balance.mirror.as_ref().map(Mirrors::new));
         let resolver = self.resolver.unwrap_or_else(|| Arc::new(Resolver::new()));
@@ -118,11 +170,14 @@ impl ChannelBuilder {
             signals: Signals::default(),
             metrics: calls.channel(&target.to_string()),
             authority: authority(&target),
+            caller,
         });
         let (slot, lease) = self.slot.unzip();
         let nodes = Arc::new(Nodes::follow(watcher, shared, slot));
-        let metrics = Measures::new(calls);
-        let inner = Inner { target, nodes, canary, mirrors, metrics, _resolver: resolver, _lease: lease };
+        let operations = Operations::new(calls, self.rejections, policies);
+        let answers = Answers::new(self.fallbacks.0);
+        let inner =
+            Inner { target, nodes, canary, mirrors, operations, answers, _resolver: resolver, _lease: lease };
         Ok(Channel(Arc::new(inner)))
     }
 }
@@ -137,6 +192,13 @@ fn authority(target: &Target) -> String {
     }
 }
 
+fn caller_header(name: &str) -> Result<HeaderValue> {
+    HeaderValue::try_from(name).map_err(|e| {
+        Error::invalid_argument(format!("`{name}` cannot be sent in a header as the caller's name"))
+            .with_source(e)
+    })
+}
+
 /// Makes channels to targets that are learnt while the process runs.
 pub type ChannelFactory = Arc<dyn Fn(&str) -> Result<Channel> + Send + Sync>;
 
@@ -149,6 +211,8 @@ impl Channel {
             options: ChannelOptions::default(),
             resolver: None,
             calls: None,
+            rejections: None,
+            fallbacks: Fallbacks::default(),
             slot: None,
         }
     }
@@ -168,8 +232,9 @@ impl Channel {
         mut request: Box<Request<Body>>,
     ) -> Result<Response<Body>> {
         let started = Instant::now();
-        let Inner { nodes, canary, mirrors, metrics, .. } = &*self.0;
-        let measured = Some(metrics.of(&operation).start());
+        let Inner { nodes, canary, mirrors, operations, .. } = &*self.0;
+        let rules = operations.of(&operation);
+        let measured = Some(rules.metrics.start());
         let kind = operation.kind();
         let strict = nodes.shared.options.balance.strict;
         let (cx, strict) = match canary.as_ref().and_then(|canary| taken(canary, &cx)) {
@@ -182,12 +247,125 @@ impl Channel {
         }
         let measuring = Measuring { measured, cx: cx.clone(), started };
         write_context(request.headers_mut(), &cx);
-        match nodes.deliver(Call { cx: &cx, kind, strict, redirected: true }, request).await {
+        if let Some(name) = &nodes.shared.caller {
+            request.headers_mut().insert(CALLER, name.clone());
+        }
+        if kind == MethodKind::Unary && self.wants_whole(&rules, &operation) {
+            return Box::pin(self.whole(cx, strict, operation, rules, request, measuring)).await;
+        }
+        self.governed(&cx, kind, strict, &rules, request, measuring).await
+    }
+
+    /// A call as it goes without anything that stands in for its answer.
+    async fn governed(
+        &self,
+        cx: &Context,
+        kind: MethodKind,
+        strict: bool,
+        rules: &Rules,
+        request: Box<Request<Body>>,
+        measuring: Measuring,
+    ) -> Result<Response<Body>> {
+        let Inner { nodes, operations, .. } = &*self.0;
+        let call = Call { cx, kind, strict, redirected: true, picked: None };
+        let governor = Governor { nodes, operations, rules };
+        let sent = match rules.timeout().filter(|_| kind == MethodKind::Unary) {
+            None => governor.send(call, request).await,
+            Some(timeout) => return Box::pin(in_time(governor, call, request, timeout, measuring)).await,
+        };
+        match sent {
             Ok(answer) => Ok(answer.watched(measuring)),
             Err(error) => {
                 measuring.end(Some(error.code()));
                 Err(error)
             }
+        }
+    }
+
+    fn wants_whole(&self, rules: &Rules, operation: &Operation) -> bool {
+        let fallbacks = &self.0.answers.fallbacks;
+        rules.is_shared()
+            || rules.keeps_last_good()
+            || (!fallbacks.is_empty() && fallbacks.contains_key(operation.path()))
+    }
+
+    /// A call whose answer is shared, or is kept, or has something that stands in for it.
+    async fn whole(
+        self,
+        cx: Context,
+        strict: bool,
+        operation: Operation,
+        rules: Arc<Rules>,
+        request: Box<Request<Body>>,
+        measuring: Measuring,
+    ) -> Result<Response<Body>> {
+        let kind = MethodKind::Unary;
+        let Some(key) = answers::key(&operation, &request) else {
+            return self.governed(&cx, kind, strict, &rules, request, measuring).await;
+        };
+        let answers = &self.0.answers;
+        let repeatable = rules.is_idempotent(&request);
+        let unmeasured = |cx: &Context| Measuring { measured: None, cx: cx.clone(), started: Instant::now() };
+        let answer = if rules.is_shared() && repeatable {
+            // It is nobody's in particular: whoever asked first may give up before the others.
+            let timeout = rules.timeout().unwrap_or(self.0.nodes.shared.options.default_timeout);
+            let (channel, rules, cx) =
+                (self.clone(), Arc::clone(&rules), measuring.cx.detached().with_timeout(timeout));
+            let call = || -> BoxFuture<'static, Result<Whole>> {
+                Box::pin(async move {
+                    let measuring = unmeasured(&cx);
+                    let call = channel.governed(&cx, kind, strict, &rules, request, measuring);
+                    cx.run(async { Whole::read(call.await?).await }).await.flatten()
+                })
+            };
+            measuring.cx.run(answers.one_for_all(&key, call)).await.flatten()
+        } else {
+            let call = self.governed(&cx, kind, strict, &rules, request, unmeasured(&cx));
+            cx.run(async { Whole::read(call.await?).await.map(Arc::new) }).await.flatten()
+        };
+        measuring.end(answer.as_ref().map_or_else(|error| Some(error.code()), |whole| whole.code()));
+        if rules.keeps_last_good()
+            && repeatable
+            && let Some(kept) = answers.keep_or_replace(&key, &answer)
+        {
+            rules.metrics.degraded(LAST_GOOD);
+            return Ok(degraded(kept.response(), LAST_GOOD));
+        }
+        let failure = answer.as_ref().map_or_else(|error| Some(error.again()), |whole| whole.failure());
+        let fallback = answers.fallbacks.get(operation.path());
+        if let (Some(failure), Some(fallback)) = (failure, fallback)
+            && let Some(instead) = fallback(&cx, &failure)
+        {
+            rules.metrics.degraded(FALLBACK);
+            return Ok(degraded(instead, FALLBACK));
+        }
+        answer.map(|whole| whole.response())
+    }
+}
+
+const LAST_GOOD: &str = "last-good";
+const FALLBACK: &str = "fallback";
+
+/// A call that has no more time than its operation's policy gives it, until the last byte of its answer.
+async fn in_time(
+    governor: Governor<'_>,
+    call: Call<'_>,
+    request: Box<Request<Body>>,
+    timeout: Duration,
+    measuring: Measuring,
+) -> Result<Response<Body>> {
+    let cx = call.cx.with_timeout(timeout);
+    // Whoever called us has more time perhaps, but is not to spend it on the same again.
+    let sent = cx.run(governor.send(Call { cx: &cx, ..call }, request)).await.map_err(Error::without_retry);
+    let sent = sent.flatten();
+    match (sent, cx.deadline()) {
+        (Ok(answer), Some(deadline)) => {
+            Ok(answer.watched(measuring).map(|body| Body::new(Timed::new(body, deadline))))
+        }
+        (Ok(answer), None) => Ok(answer.watched(measuring)),
+        (Err(error), _) => {
+            measuring.end(Some(error.code()));
+            Err(error)
         }
     }
 }
@@ -233,8 +411,6 @@ impl std::fmt::Debug for Channel {
 
 #[cfg(test)]
 mod tests {
-    use bowline_core::MethodKind;
-
     use super::*;
 
     #[tokio::test]
@@ -244,6 +420,6 @@ mod tests {
         let call = channel.call(Context::background(), operation, Box::default());
         let size = std::mem::size_of_val(&call);
         // It is on the heap for each call: what is rare in it is boxed apart.
-        assert!(size <= 1024, "{size} bytes");
+        assert!(size <= 1344, "{size} bytes");
     }
 }

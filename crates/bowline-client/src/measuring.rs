@@ -1,37 +1,13 @@
 //! How a call and its attempts end, in figures.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use bowline_balance::{InFlight, Outcome};
-use bowline_core::{Code, Context, Instant, MethodKind, Operation};
+use bowline_core::{Code, Context, Instant, MethodKind};
 use bowline_rpc::End;
-use bowline_telemetry::{CallMetrics, InFlight as Measured, OperationMetrics};
+use bowline_telemetry::InFlight as Measured;
 
 use crate::node::{Node, Shared};
-
-/// Metrics per operation, found by path.
-pub(crate) struct Measures {
-    calls: CallMetrics,
-    operations: RwLock<HashMap<String, Arc<OperationMetrics>>>,
-}
-
-impl Measures {
-    pub(crate) fn new(calls: CallMetrics) -> Self {
-        Self { calls, operations: RwLock::default() }
-    }
-
-    pub(crate) fn of(&self, operation: &Operation) -> Arc<OperationMetrics> {
-        let known = self.operations.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(metrics) = known.get(operation.path()) {
-            return Arc::clone(metrics);
-        }
-        drop(known);
-        let mut known = self.operations.write().unwrap_or_else(PoisonError::into_inner);
-        let new = || self.calls.operation(operation);
-        Arc::clone(known.entry(operation.path().to_owned()).or_insert_with(new))
-    }
-}
 
 /// Measures a call. Dropped without a word it was given up: because its time was over, or because nobody waits any more.
 pub(crate) struct Measuring {
@@ -147,7 +123,7 @@ mod tests {
 
     use bowline_core::task::Tracker;
     use bowline_core::{Endpoint, Error, Instance};
-    use bowline_telemetry::{Metrics, Side};
+    use bowline_telemetry::{CallMetrics, Metrics, Side};
 
     use super::*;
     use crate::ChannelOptions;
@@ -164,6 +140,7 @@ mod tests {
             signals: Signals::default(),
             metrics: CallMetrics::new(&Metrics::new(), Side::Client).channel("test"),
             authority: "test".into(),
+            caller: None,
         });
         let endpoint = Endpoint::memory("nobody");
         let instance = Arc::new(Instance::new("test", "a"));

@@ -44,8 +44,10 @@ impl Mirrors {
         copy.headers_mut().remove(REDIRECTS);
         let at = Arc::clone(nodes);
         nodes.shared.tasks.spawn(async move {
-            let call = Call { cx: &cx, kind, strict: true, redirected: false };
-            let result = match cx.run(at.deliver(call, copy)).await.flatten() {
+            let call = Call { cx: &cx, kind, strict: true, redirected: false, picked: None };
+            let delivered = cx.run(at.deliver(call, copy, &[])).await;
+            let delivered = delivered.and_then(|delivered| delivered.result.map_err(|failed| failed.error));
+            let result = match delivered {
                 Ok(answer) => match answer.dismissed() {
                     None => "answered",
                     Some(_) => "failed",

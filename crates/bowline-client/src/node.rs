@@ -10,7 +10,7 @@ use bowline_core::{Endpoint, Error, Instance, Instant, Result, SystemRng};
 use bowline_discovery::Backoff;
 use bowline_rpc::Body;
 use bowline_telemetry::ChannelMetrics;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 
 use crate::connect::{Connector, Io};
 use crate::connection::{Failure, Http1, Http2, Stream};
@@ -26,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: ChannelMetrics,
     /// What servers see as `:authority`.
     pub(crate) authority: String,
+    /// What servers are told of who calls.
+    pub(crate) caller: Option<HeaderValue>,
 }
 
 /// An instance as it is registered now, with what is known of the way to it.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Balance, ClientTls};
+use crate::{Balance, ClientPolicies, ClientTls};
 
 /// Which HTTP is spoken where TLS does not settle it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +37,11 @@ pub struct ChannelOptions {
     pub reconnect: (Duration, Duration),
     /// Who gets a request.
     pub balance: Balance,
+    /// What counts for each operation.
+    pub policies: ClientPolicies,
+    /// The service that calls, as it is told to servers (`x-md-local-caller`), so that they share what they have fairly
+    /// among their callers.
+    pub caller: Option<String>,
     /// Which HTTP to speak.
     pub http: HttpVersion,
     /// Whom to trust, for `https` endpoints.
@@ -56,6 +61,8 @@ impl Default for ChannelOptions {
             http1_idle: Duration::from_secs(15),
             reconnect: (Duration::from_millis(100), Duration::from_secs(5)),
             balance: Balance::default(),
+            policies: ClientPolicies::default(),
+            caller: None,
             http: HttpVersion::Http2,
             tls: None,
         }

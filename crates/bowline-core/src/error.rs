@@ -71,11 +71,15 @@ impl Error {
 
     /// A failure at its root. The message is for whoever called, so it names the cause and the mend.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::made(code, message.into(), Backtrace::capture())
+    }
+
+    fn made(code: Code, message: Cow<'static, str>, backtrace: Backtrace) -> Self {
         Self(Box::new(Inner {
             code,
             reason: Cow::Borrowed(""),
             domain: Cow::Borrowed(""),
-            message: message.into(),
+            message,
             public_message: None,
             metadata: BTreeMap::new(),
             retry_after: None,
@@ -83,8 +87,14 @@ impl Error {
             remote: false,
             context: Vec::new(),
             source: None,
-            backtrace: Backtrace::capture(),
+            backtrace,
         }))
+    }
+
+    /// A refusal that is no fault of anybody's: there is too much to do, or too much was asked for. It tells no backtrace
+    /// whatever the environment says, for it comes most often when there is least time to make one.
+    pub fn refusal(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::made(code, message.into(), Backtrace::disabled())
     }
 
     constructors! {
@@ -147,6 +157,21 @@ impl Error {
             return error.with_source(source);
         }
         Self::internal(message).with_source(source)
+    }
+
+    /// The same failure once more, for another one who waits for the same. Its source stays with the first.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let mut again = Self::new(self.code(), self.0.message.clone());
+        again.0.public_message.clone_from(&self.0.public_message);
+        again.0.reason.clone_from(&self.0.reason);
+        again.0.domain.clone_from(&self.0.domain);
+        again.0.metadata.clone_from(&self.0.metadata);
+        again.0.context.clone_from(&self.0.context);
+        again.0.retry_after = self.0.retry_after;
+        again.0.forbids_retry = self.0.forbids_retry;
+        again.0.remote = self.0.remote;
+        again
     }
 
     /// Names the failure for machines: `UPPER_SNAKE_CASE`, unique within the domain.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use bowline_core::Error;
+use bowline_core::{Code, Error};
 
 /// There were more requests than the rate allows.
 pub const RATELIMITED: &str = "RATELIMITED";
@@ -23,19 +23,18 @@ pub const TENANT_UNROUTABLE: &str = "TENANT_UNROUTABLE";
 
 /// Too many requests of `whose`.
 pub fn rate_limited(whose: &'static str, retry_after: Duration) -> Error {
-    Error::resource_exhausted(whose).with_reason(RATELIMITED).with_retry_after(retry_after)
+    Error::refusal(Code::ResourceExhausted, whose).with_reason(RATELIMITED).with_retry_after(retry_after)
 }
 
 /// Too much to do.
 pub fn overloaded(message: &'static str, retry_after: Duration) -> Error {
-    Error::resource_exhausted(message).with_reason(OVERLOADED).with_retry_after(retry_after)
+    Error::refusal(Code::ResourceExhausted, message).with_reason(OVERLOADED).with_retry_after(retry_after)
 }
 
 /// Nothing is sent, for it would fail.
 pub fn circuit_open(retry_after: Duration) -> Error {
-    Error::unavailable("the operation fails too often at the moment, so this call was not sent")
-        .with_reason(CIRCUIT_OPEN)
-        .with_retry_after(retry_after)
+    let message = "the operation fails too often at the moment, so this call was not sent";
+    Error::refusal(Code::Unavailable, message).with_reason(CIRCUIT_OPEN).with_retry_after(retry_after)
 }
 
 /// It failed, and was not sent again because of the budget.

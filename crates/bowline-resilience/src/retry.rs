@@ -15,11 +15,18 @@ pub struct RetryOptions {
     pub backoff: Duration,
     /// How long to wait at most: 250 ms.
     pub longest: Duration,
+    /// How long a server may ask to wait: 1 s. If it asks for more, the call has failed.
+    pub patience: Duration,
 }
 
 impl Default for RetryOptions {
     fn default() -> Self {
-        Self { attempts: 3, backoff: Duration::from_millis(25), longest: Duration::from_millis(250) }
+        Self {
+            attempts: 3,
+            backoff: Duration::from_millis(25),
+            longest: Duration::from_millis(250),
+            patience: Duration::from_secs(1),
+        }
     }
 }
 
@@ -52,7 +59,7 @@ pub enum GiveUp {
     NotIdempotent,
     /// It was sent as often as it may be.
     Attempts,
-    /// The server asks not to come again.
+    /// The server asks not to come again, or not for so long that nobody waits for it.
     Pushback,
     /// There would be no time for an answer.
     Deadline,
@@ -62,7 +69,8 @@ pub enum GiveUp {
 
 impl RetryOptions {
     /// No retries.
-    pub const OFF: Self = Self { attempts: 1, backoff: Duration::ZERO, longest: Duration::ZERO };
+    pub const OFF: Self =
+        Self { attempts: 1, backoff: Duration::ZERO, longest: Duration::ZERO, patience: Duration::ZERO };
 
     /// After how long the call is to be sent again. `made` is how often it was sent; `remaining` what is left of its time.
     ///
@@ -93,6 +101,7 @@ impl RetryOptions {
         }
         let delay = match failure.pushback {
             Some(Pushback::Never) => return Err(GiveUp::Pushback),
+            Some(Pushback::After(delay)) if delay > self.patience => return Err(GiveUp::Pushback),
             // A little later each, or all who were turned away come back at once.
             Some(Pushback::After(delay)) => delay + rng.jitter(delay / 10),
             None => rng.jitter(self.ceiling(made)),
@@ -167,6 +176,7 @@ mod tests {
         let delay = ask(pushback(Pushback::After(second)), true, 1, None).unwrap();
         assert!(delay >= second && delay <= second.mul_f64(1.1));
         assert_eq!(ask(pushback(Pushback::After(second)), true, 1, Some(900)), Err(GiveUp::Deadline));
+        assert_eq!(ask(pushback(Pushback::After(2 * second)), true, 1, None), Err(GiveUp::Pushback));
     }
 
     #[test]

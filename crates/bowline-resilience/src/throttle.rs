@@ -31,13 +31,14 @@ impl Default for ThrottleOptions {
 /// Throttles what goes to one target for one operation.
 ///
 /// A request counts before it is sent, those that are refused here too, as in the book. So the part that is refused
-/// follows a server that no longer answers, and not only the answers that it gave.
+/// follows a server that no longer answers, and not only the answers that it gave. But what was sent within the last
+/// moment and is not answered yet says nothing: a client that begins with a hundred requests at once has no answers either.
 #[derive(Debug)]
 pub struct Throttle {
     options: ThrottleOptions,
     ticks: Ticks,
-    /// Requests, and those that were accepted.
-    window: Window<2>,
+    /// Requests, those that were accepted, and those that were refused.
+    window: Window<3>,
 }
 
 /// It would be refused, most likely.
@@ -56,8 +57,8 @@ impl Throttle {
         }
     }
 
-    /// Asks before a request is sent. [`Throttle::accepted`] is to be told when it was accepted; of a caller that gave up
-    /// too, for that says nothing of the server.
+    /// Asks before a request is sent. How it ends is to be told to [`Throttle::accepted`] or [`Throttle::refused`]; a caller
+    /// that gave up is as good as accepted, for that says nothing of the server.
     ///
     /// # Errors
     /// [`Throttled`] if it is not to be sent.
@@ -66,9 +67,15 @@ impl Throttle {
             return Ok(());
         }
         let tick = self.ticks.at(now);
-        let [requests, accepts] = self.window.sums(tick);
-        self.window.add(tick, [1, 0]);
+        let (mut requests, mut accepts, mut open) = (0, 0, 0_i64);
+        for (own, [sent, accepted, refused]) in self.window.buckets(tick) {
+            (requests, accepts) = (requests + sent, accepts + accepted);
+            if own + 1 >= tick {
+                open += sent as i64 - accepted as i64 - refused as i64;
+            }
+        }
         if requests < self.options.least {
+            self.window.add(tick, [1, 0, 0]);
             return Ok(());
         }
         let k = self.options.k
@@ -78,14 +85,21 @@ impl Throttle {
                 Criticality::Critical => 1.0,
                 Criticality::CriticalPlus => 2.0,
             };
-        let (requests, accepts) = (requests as f64, accepts as f64);
-        let refused = (requests - k.max(1.0) * accepts) / (requests + 1.0);
-        if refused > 0.0 && rng.unit() < refused { Err(Throttled) } else { Ok(()) }
+        let (requests, accepts, open) = (requests as f64, accepts as f64, open.max(0) as f64);
+        let part = (requests - open - k.max(1.0) * accepts) / (requests + 1.0);
+        let refused = part > 0.0 && rng.unit() < part;
+        self.window.add(tick, [1, 0, u64::from(refused)]);
+        if refused { Err(Throttled) } else { Ok(()) }
+    }
+
+    /// A request was refused: the server did nothing for it, was not there, or did not answer in time.
+    pub fn refused(&self, now: Instant) {
+        self.window.add(self.ticks.at(now), [0, 0, 1]);
     }
 
     /// A request was accepted: the server did its work, be the answer good or bad.
     pub fn accepted(&self, now: Instant) {
-        self.window.add(self.ticks.at(now), [0, 1]);
+        self.window.add(self.ticks.at(now), [0, 1, 0]);
     }
 }
 
@@ -108,8 +122,9 @@ mod tests {
         for _ in 0..all {
             if throttle.ask(criticality, clock.now(), &rng).is_ok() {
                 sent += 1;
-                if rng.unit() < accepts {
-                    throttle.accepted(clock.now());
+                match rng.unit() < accepts {
+                    true => throttle.accepted(clock.now()),
+                    false => throttle.refused(clock.now()),
                 }
             }
             clock.advance(Duration::from_millis(10));
@@ -149,6 +164,18 @@ mod tests {
             lowest < low && low < high && high < highest && highest > 0.99,
             "{lowest} {low} {high} {highest}"
         );
+    }
+
+    #[test]
+    fn a_burst_that_is_not_answered_yet_is_sent_and_one_that_never_is_holds_the_next_one_back() {
+        let clock = ManualClock::new();
+        let throttle = Throttle::new(ThrottleOptions::default(), clock.now());
+        let rng = SeededRng::new(1);
+        let burst =
+            || (0..1_000).filter(|_| throttle.ask(Criticality::Critical, clock.now(), &rng).is_ok()).count();
+        assert_eq!(burst(), 1_000);
+        clock.advance(Duration::from_secs(3));
+        assert!(burst() < 200);
     }
 
     #[test]

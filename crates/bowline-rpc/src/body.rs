@@ -212,7 +212,12 @@ impl HttpBody for Body {
         match &self.source {
             Source::Empty => SizeHint::with_exact(0),
             Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Source::Success(_) => SizeHint::default(),
+            // At least: it is not told ahead.
+            Source::Success(envelope) => {
+                let mut hint = SizeHint::default();
+                hint.set_lower(envelope.as_ref().map_or(0, |envelope| envelope.len() as u64));
+                hint
+            }
             Source::Incoming(body) => body.size_hint(),
             Source::Rpc(body) => body.size_hint(),
             Source::Boxed(body) => body.size_hint(),

@@ -11,6 +11,10 @@ pub const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 pub const GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 /// When to send a request again that failed, in milliseconds; a negative number is never (gRFC A6).
 pub const RETRY_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+/// How often the request was sent before (gRFC A6).
+pub const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
+/// A name for the request by which a server tells its repetitions (draft-ietf-httpapi-idempotency-key-header).
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// How a gRPC request's messages are compressed.
 pub const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 /// How the answer's messages may be compressed.
@@ -23,6 +27,8 @@ pub const CONNECT_TIMEOUT: HeaderName = HeaderName::from_static("connect-timeout
 pub const CONNECT_VERSION: HeaderName = HeaderName::from_static("connect-protocol-version");
 /// The time a REST caller gives, in milliseconds: Envoy's name.
 pub const REST_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+/// Says on an answer that something stands in for what was asked for: `last-good` or `fallback`.
+pub const DEGRADED: HeaderName = HeaderName::from_static("x-bowline-degraded");
 /// The request's id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Who calls: a service's name, for one hop.

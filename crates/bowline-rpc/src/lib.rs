@@ -52,6 +52,17 @@ pub use scope::{Outcome, Scope};
 pub use service::ServiceDef;
 pub use streaming::{Sender, Streaming};
 
+/// gRPC's answer of one message, for what answers in the place of a server.
+///
+/// # Errors
+/// `RESOURCE_EXHAUSTED` if the message is too large for protobuf.
+pub fn answer_with(message: &impl Message) -> bowline_core::Result<http::Response<Body>> {
+    let mut response = http::Response::new(Body::success(envelope::encode(message)?));
+    let grpc = http::HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, grpc);
+    Ok(response)
+}
+
 /// Includes what `bowline_build` generated: a tree of modules like the tree of proto packages.
 ///
 /// ```ignore

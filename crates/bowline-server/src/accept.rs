@@ -59,7 +59,7 @@ impl Connections {
         let streams = TaskTracker::new();
         let shared = Arc::new(Shared {
             handler,
-            builder: builder(limits, Streams(streams.clone())),
+            builder: builder(limits, Streams::new(streams.clone(), limits)),
             limits: limits.clone(),
             tls,
             drain: drain.clone(),

@@ -32,10 +32,11 @@ pub struct AdminOptions {
     /// `/info`: name, version, instance.
     pub info: Info,
     /// `/config`: already redacted.
-    pub config: Value,
+    pub config: Info,
 }
 
-/// What `/info` shows, asked for each time: who this is may be settled later than where its operators look.
+/// What a page shows, asked for each time: who this is may be settled later than where its operators look, and a
+/// configuration may change.
 #[derive(Clone)]
 pub struct Info(Arc<dyn Fn() -> Value + Send + Sync>);
 
@@ -156,7 +157,7 @@ impl Pages {
                 Err(error) => failed(&error),
             },
             "/info" => json_page(&(options.info.0)()),
-            "/config" => json_page(&options.config),
+            "/config" => json_page(&(options.config.0)()),
             "/log-level" => match &options.logs {
                 Some(logs) => json_page(&json!({ "level": logs.level() })),
                 None => failed(&Error::failed_precondition("this process' logging was set up elsewhere")),

@@ -2,13 +2,14 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bowline_core::task::Quiet;
 use bowline_core::{Instant, Rng, SystemRng};
 use bowline_rpc::Body;
-use http::Request;
+use futures_util::TryFutureExt;
+use http::{Request, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,24 +20,28 @@ use tokio_util::task::TaskTracker;
 
 use crate::accept::Handler;
 use crate::listen::Io;
+use crate::unread::{Given, Taken};
+use crate::watched::{Activity, Watched};
 use crate::{Limits, PeerAddr};
 
 /// Runs a connection's HTTP/2 streams, and lets the server wait for them. They need no abort of their own: when the
 /// connection is dropped, h2 resets its streams, and a reset stream drops its request.
 #[derive(Clone, Debug)]
-pub(crate) struct Streams(pub(crate) TaskTracker);
+pub(crate) struct Streams {
+    tracker: TaskTracker,
+    write_timeout: Duration,
+}
 
-impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams {
-    fn execute(&self, future: F) {
-        self.0.spawn(future);
+impl Streams {
+    pub(crate) const fn new(tracker: TaskTracker, limits: &Limits) -> Self {
+        Self { tracker, write_timeout: limits.write_timeout }
     }
 }
 
-/// How many requests a connection serves right now, and how many it has served.
-#[derive(Debug, Default)]
-struct Activity {
-    in_flight: AtomicUsize,
-    begun: AtomicUsize,
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams {
+    fn execute(&self, future: F) {
+        self.tracker.spawn(Taken::new(future, self.write_timeout));
+    }
 }
 
 /// Counts a request as in flight until dropped.
@@ -44,8 +49,7 @@ pub(crate) struct InFlightGuard(Arc<Activity>);
 
 impl InFlightGuard {
     fn new(activity: &Arc<Activity>) -> Self {
-        activity.in_flight.fetch_add(1, Ordering::Relaxed);
-        activity.begun.fetch_add(1, Ordering::Relaxed);
+        activity.begin();
         Self(Arc::clone(activity))
     }
 }
@@ -62,7 +66,8 @@ pub(crate) fn builder(limits: &Limits, streams: Streams) -> auto::Builder<Stream
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
+        // hyper's own begins when a response has ended, and so ends connections that wait for their next request.
+        .header_read_timeout(None)
         .max_buf_size((limits.header_bytes as usize).max(8192))
         .max_headers(limits.header_count);
     builder
@@ -105,14 +110,18 @@ pub(crate) async fn serve<H: Handler>(shared: Arc<Shared<H>>, io: Io, peer: Peer
             }
         }
     };
-    let activity = Arc::new(Activity::default());
+    let activity = Arc::new(Activity::new(Instant::now()));
     let service = {
         let (shared, activity) = (Arc::clone(&shared), Arc::clone(&activity));
         let peer = peer.clone();
         service_fn(move |request: Request<Incoming>| {
-            shared.handler.call(request.map(Body::from), &peer, InFlightGuard::new(&activity))
+            let is_http1 = request.version() < Version::HTTP_2;
+            activity.is_http1.store(is_http1, Ordering::Relaxed);
+            let answered = shared.handler.call(request.map(Body::from), &peer, InFlightGuard::new(&activity));
+            answered.map_ok(move |response| response.map(|body| Given::new(body, !is_http1)))
         })
     };
+    let io = Watched { io, activity: Arc::clone(&activity) };
     let mut connection = pin!(shared.builder.serve_connection(TokioIo::new(io), service));
     let mut watchdog = Watchdog::new(&shared.limits, &activity);
     loop {
@@ -160,7 +169,7 @@ enum Verdict {
     Cut,
 }
 
-/// Looks after a connection's age and idleness.
+/// Looks after a connection's age and idleness, and whether its peer goes on with what it began.
 struct Watchdog<'a> {
     limits: &'a Limits,
     activity: &'a Activity,
@@ -225,6 +234,13 @@ impl<'a> Watchdog<'a> {
             // Nothing came, but the peer may just be about to: it is told before the connection is gone.
             return self.close(now, Duration::from_secs(1));
         }
+        let is_over = |since: Option<Instant>, most: Duration| since.is_some_and(|since| since + most <= now);
+        let (head, unwritten) = (self.activity.head(), self.activity.unwritten());
+        // While an answer waits to be taken, the next request waits for that.
+        let head = head.filter(|_| unwritten.is_none());
+        if is_over(head, self.limits.header_timeout) || is_over(unwritten, self.limits.write_timeout) {
+            return Verdict::Cut;
+        }
         let busy = self.activity.in_flight.load(Ordering::Relaxed) > 0;
         if busy || begun != self.begun {
             self.begun = begun;
@@ -235,6 +251,11 @@ impl<'a> Watchdog<'a> {
         // Looking more often than that finds it idle sooner after the time, and costs a timer.
         let idle_at = self.idle_since + self.limits.idle_timeout;
         self.look_at = idle_at.min(now + self.limits.idle_timeout / 4);
+        if self.activity.is_http1.load(Ordering::Relaxed) {
+            let head_until = head.unwrap_or(now) + self.limits.header_timeout;
+            let written_until = unwritten.unwrap_or(now) + self.limits.write_timeout;
+            self.look_at = self.look_at.min(head_until).min(written_until);
+        }
         Verdict::Fine
     }
 

@@ -4,14 +4,14 @@
 //! must cost next to nothing, for it comes when there is least to spare.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bowline_balance::hash_of;
-use bowline_core::{Criticality, Error, Instant, MethodKind, Operation, Result};
+use bowline_core::{Code, Criticality, Error, Instant, MethodKind, Operation, Result};
 use bowline_resilience::{
     Admission, Arrival, Bulkhead, KeyedBuckets, Limited, Overloaded, Permit, Policies, ServerPolicy,
     TokenBucket, reason,
@@ -37,6 +37,8 @@ pub(crate) struct Guards {
     /// What counts where no policy says otherwise: for unary calls, and for streams.
     defaults: (Option<Duration>, Option<Duration>),
     operations: Vec<Operation>,
+    /// Whether these are all operations there are, so that a policy for another one is a mistake.
+    strict: bool,
     table: ArcSwap<Table>,
 }
 
@@ -67,18 +69,32 @@ impl Guards {
         policies: Policies<ServerPolicy>,
         defaults: (Option<Duration>, Option<Duration>),
         admission: Option<Arc<Admission>>,
+        strict: bool,
         metrics: &Metrics,
-    ) -> Self {
+    ) -> Result<Self> {
         let operations: Vec<Operation> = routes.iter().map(|route| route.operation().clone()).collect();
         let rejections = Rejections::new(metrics, Side::Server);
         let table = Table { policies: Policies::default(), routes: Vec::new(), others: Mutex::default() };
-        let this = Self { admission, rejections, defaults, operations, table: ArcSwap::from_pointee(table) };
-        this.set(policies);
-        this
+        let table = ArcSwap::from_pointee(table);
+        let this = Self { admission, rejections, defaults, operations, strict, table };
+        this.set(policies)?;
+        Ok(this)
     }
 
     /// Takes other policies. What an operation's stay as they are for goes on with the tokens and places that it has.
-    pub(crate) fn set(&self, policies: Policies<ServerPolicy>) {
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` if one names what is not there: it would protect nothing.
+    pub(crate) fn set(&self, policies: Policies<ServerPolicy>) -> Result<()> {
+        let is_there =
+            |name: &str| self.operations.iter().any(|op| [op.service(), op.path()].contains(&name));
+        if let Some(unknown) = policies.names().find(|name| self.strict && !is_there(name)) {
+            let mounted: BTreeSet<&str> = self.operations.iter().map(Operation::service).collect();
+            let mounted = mounted.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(Error::invalid_argument(format!(
+                "a policy names {unknown}, which is not mounted; there are {mounted}"
+            )));
+        }
         let before = self.table.load();
         let now = Instant::now();
         let routes = self.operations.iter().enumerate().map(|(index, operation)| {
@@ -90,6 +106,7 @@ impl Guards {
         });
         let routes = routes.collect();
         self.table.store(Arc::new(Table { policies, routes, others: Mutex::default() }));
+        Ok(())
     }
 
     fn guard(&self, operation: &Operation, policy: ServerPolicy, now: Instant) -> Guard {
@@ -191,7 +208,7 @@ impl Guard {
     /// Its time was over before it was begun.
     pub(crate) fn too_late(&self, criticality: Criticality) -> Error {
         self.rejections.count(reason::DEADLINE_EXCEEDED, criticality);
-        Error::deadline_exceeded("the deadline had passed before the call was begun")
+        Error::refusal(Code::DeadlineExceeded, "the deadline had passed before the call was begun")
             .with_reason(reason::DEADLINE_EXCEEDED)
     }
 }

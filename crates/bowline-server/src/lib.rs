@@ -20,6 +20,8 @@ mod pipeline;
 mod request;
 mod server;
 mod tls;
+mod unread;
+mod watched;
 
 pub use accept::Connections;
 pub use admin::{Admin, AdminOptions, Info};
@@ -27,5 +29,5 @@ pub use fallback::Fallback;
 pub use limits::Limits;
 pub use listen::{ListenAddr, PeerAddr};
 pub use middleware::{Middleware, Next};
-pub use server::{Server, ServerOptions};
+pub use server::{PolicyHandle, Server, ServerOptions};
 pub use tls::Tls;

@@ -16,7 +16,7 @@ pub struct Limits {
     pub max_connections: usize,
     /// Time for a TLS handshake. 10 s.
     pub handshake_timeout: Duration,
-    /// Time for the head of a request, from the first byte or from the connection's start. 10 s.
+    /// Time for the head of a request, from its first byte, and of the first one from the connection's start. 10 s.
     pub header_timeout: Duration,
     /// Bytes of a request's head. 16 KiB: the most that common proxies send.
     pub header_bytes: u32,
@@ -40,6 +40,9 @@ pub struct Limits {
     pub max_age: Duration,
     /// How long such a connection may still finish its requests. 30 s.
     pub age_grace: Duration,
+    /// A peer that takes nothing of an answer for this long, though it asked for it, has it cut off: over HTTP/2 the stream is
+    /// reset, over HTTP/1 the connection ends. 60 s, as nginx's `send_timeout`.
+    pub write_timeout: Duration,
     /// HTTP/2 pings on a quiet connection. 30 s.
     pub ping_interval: Duration,
     /// A connection whose ping is not answered in this time is dead. 10 s.
@@ -62,6 +65,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(300),
             max_age: Duration::from_secs(1800),
             age_grace: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(60),
             ping_interval: Duration::from_secs(30),
             ping_timeout: Duration::from_secs(10),
         }

@@ -192,8 +192,8 @@ impl Pipeline {
     }
 
     /// Takes other policies, for requests that come from now on.
-    pub(crate) fn set_policies(&self, policies: Policies<ServerPolicy>) {
-        self.0.guards.set(policies);
+    pub(crate) fn set_policies(&self, policies: Policies<ServerPolicy>) -> Result<()> {
+        self.0.guards.set(policies)
     }
 
     /// Answers one request of a connection.

@@ -1,6 +1,6 @@
 //! The server as an application holds it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bowline_core::{Context, Endpoint, Error, Instant, Result};
@@ -81,7 +81,7 @@ pub struct Server {
     metrics: Metrics,
     health: Health,
     building: Option<Building>,
-    pipeline: Option<Pipeline>,
+    pipeline: Arc<OnceLock<Pipeline>>,
     connections: Option<Arc<Connections>>,
 }
 
@@ -107,7 +107,7 @@ impl Server {
             metrics: Metrics::new(),
             health: Health::new([]),
             building: Some(building),
-            pipeline: None,
+            pipeline: Arc::default(),
             connections: None,
         }
     }
@@ -176,7 +176,8 @@ impl Server {
         if let Some(meter) = meter {
             connections.own(measure(meter));
         }
-        self.pipeline = Some(pipeline);
+        // Bound once: see above.
+        let _ = self.pipeline.set(pipeline);
         let endpoint = connections.endpoint().clone();
         self.connections = Some(Arc::new(connections));
         Ok(self.options.advertise.clone().unwrap_or(endpoint))
@@ -205,12 +206,9 @@ impl Server {
         let ServerOptions { unary_timeout, stream_timeout, edge, .. } = self.options;
         let policy = Policy { edge, header_count: self.options.limits.header_count };
         let policies = self.options.policies.clone();
-        if fallback.is_none() {
-            check_names(&policies, &routes)?;
-        }
         let (admission, meter) = self.admission();
         let timeouts = (unary_timeout, stream_timeout);
-        let guards = Guards::new(&routes, policies, timeouts, admission, &self.metrics);
+        let guards = Guards::new(&routes, policies, timeouts, admission, fallback.is_none(), &self.metrics)?;
         Ok((Pipeline::new(routes, policy, guards, fallback, middleware, &self.metrics), meter))
     }
 
@@ -241,15 +239,9 @@ impl Server {
         (Some(admission), meter)
     }
 
-    /// Takes other policies, for requests that come from now on. What changes nothing for an operation leaves its tokens
-    /// and places as they are.
-    ///
-    /// # Errors
-    /// `FAILED_PRECONDITION` before [`Server::bind`].
-    pub fn set_policies(&self, policies: Policies<ServerPolicy>) -> Result<()> {
-        let not_bound = || Error::failed_precondition(format!("server {} is not bound", self.name));
-        self.pipeline.as_ref().ok_or_else(not_bound)?.set_policies(policies);
-        Ok(())
+    /// What changes the server's policies while it runs.
+    pub fn policies(&self) -> PolicyHandle {
+        PolicyHandle(Arc::clone(&self.pipeline))
     }
 
     fn bound(&self) -> Result<&Arc<Connections>> {
@@ -298,20 +290,25 @@ impl Server {
     }
 }
 
-/// A policy for what is not there protects nothing.
-fn check_names(policies: &Policies<ServerPolicy>, routes: &Routes) -> Result<()> {
-    let is_there = |name: &str| {
-        routes.iter().any(|route| [route.operation().service(), route.operation().path()].contains(&name))
-    };
-    match policies.names().find(|name| !is_there(name)) {
-        None => Ok(()),
-        Some(unknown) => {
-            let mounted: Vec<&str> = routes.services().iter().map(|(name, _)| *name).collect();
-            Err(Error::invalid_argument(format!(
-                "a policy names {unknown}, which is not mounted; there are {}",
-                mounted.join(", ")
-            )))
-        }
+/// Changes the policies of a [`Server`].
+#[derive(Clone)]
+pub struct PolicyHandle(Arc<OnceLock<Pipeline>>);
+
+impl PolicyHandle {
+    /// Takes other policies, for requests that come from now on. What changes nothing for an operation leaves its tokens and
+    /// places as they are.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` if one names what is not mounted; `FAILED_PRECONDITION` before the server is bound.
+    pub fn set(&self, policies: Policies<ServerPolicy>) -> Result<()> {
+        let not_bound = || Error::failed_precondition("the server is not bound yet");
+        self.0.get().ok_or_else(not_bound)?.set_policies(policies)
+    }
+}
+
+impl std::fmt::Debug for PolicyHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PolicyHandle")
     }
 }
 

@@ -38,6 +38,13 @@ struct OutcomeLabels {
     code: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DegradedLabels {
+    service: String,
+    method: String,
+    how: &'static str,
+}
+
 #[derive(Clone)]
 struct Buckets;
 
@@ -55,6 +62,7 @@ pub struct CallMetrics {
     calls: Family<OutcomeLabels, Counter>,
     durations: Family<OperationLabels, Histogram, Buckets>,
     in_flight: Family<OperationLabels, Gauge>,
+    degraded: Family<DegradedLabels, Counter>,
     channels: ChannelFamilies,
 }
 
@@ -75,10 +83,16 @@ impl CallMetrics {
             calls: Family::default(),
             durations: Family::new_with_constructor(Buckets),
             in_flight: Family::default(),
+            degraded: Family::default(),
             channels: ChannelFamilies::default(),
         };
         if side == Side::Client {
             this.channels.register(metrics);
+            metrics.register(
+                "bowline_client_degraded",
+                "Calls for whose answer something else stood in",
+                this.degraded.clone(),
+            );
         }
         metrics.register(
             &format!("{prefix}_calls"),
@@ -115,6 +129,7 @@ impl CallMetrics {
             by_code: Default::default(),
             duration: self.durations.get_or_create_owned(&labels),
             in_flight: self.in_flight.get_or_create_owned(&labels),
+            degraded: self.degraded.clone(),
             labels,
         })
     }
@@ -129,6 +144,7 @@ pub struct OperationMetrics {
     by_code: [OnceLock<Counter>; 17],
     duration: Histogram,
     in_flight: Gauge,
+    degraded: Family<DegradedLabels, Counter>,
 }
 
 impl OperationMetrics {
@@ -136,6 +152,12 @@ impl OperationMetrics {
     pub fn start(self: &Arc<Self>) -> InFlight {
         self.in_flight.inc();
         InFlight { operation: Arc::clone(self), ended: false }
+    }
+
+    /// Something stood in for an answer.
+    pub fn degraded(&self, how: &'static str) {
+        let OperationLabels { service, method } = self.labels.clone();
+        self.degraded.get_or_create_owned(&DegradedLabels { service, method, how }).inc();
     }
 
     fn record(&self, code: Option<Code>, took: Duration) {

@@ -106,6 +106,11 @@ impl Boot {
         Ok(Self { name: name.to_owned(), files, given })
     }
 
+    #[cfg(test)]
+    pub(crate) fn named(name: &str) -> Self {
+        Self { name: name.into(), files: Vec::new(), given: Vec::new() }
+    }
+
     /// The application's name.
     pub fn name(&self) -> &str {
         &self.name
@@ -134,7 +139,7 @@ impl Boot {
     /// # Errors
     /// If a setting is malformed, or a directory cannot be used.
     pub fn service(&self, settings: &Settings, config: &impl Serialize) -> Result<Service> {
-        Service::new(&self.name, settings.clone(), bowline_config::redacted(config)?)
+        Service::new(self.clone(), settings.clone(), bowline_config::redacted(config)?)
     }
 }
 

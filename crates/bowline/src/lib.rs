@@ -25,7 +25,9 @@
 mod balance;
 mod boot;
 mod freshness;
+mod policy;
 mod registry;
+mod reload;
 mod service;
 mod settings;
 mod slots;
@@ -36,6 +38,10 @@ pub use balance::{
 };
 pub use boot::{Boot, main, main_with_flags};
 pub use bowline_rpc::include_api;
+pub use policy::{
+    AdmissionSettings, BreakerSettings, BudgetSettings, BulkheadSettings, ClientPolicySettings,
+    HedgeSettings, RateSettings, RetrySettings, ServerPolicySettings, ThrottleSettings,
+};
 pub use service::Service;
 pub use settings::{
     AdminSettings, ClientSettings, RegistrySettings, ServerSettings, Settings, TargetSettings, TlsSettings,
@@ -43,8 +49,8 @@ pub use settings::{
 
 pub use {
     bowline_app as app, bowline_client as client, bowline_config as config, bowline_core as core,
-    bowline_discovery as discovery, bowline_rpc as rpc, bowline_server as server,
-    bowline_telemetry as telemetry, tracing,
+    bowline_discovery as discovery, bowline_resilience as resilience, bowline_rpc as rpc,
+    bowline_server as server, bowline_telemetry as telemetry, tracing,
 };
 
 /// What most files of a service need.

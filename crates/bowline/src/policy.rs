@@ -139,7 +139,7 @@ pub struct RetrySettings {
 
 impl Default for RetrySettings {
     fn default() -> Self {
-        let RetryOptions { attempts, backoff, longest } = RetryOptions::default();
+        let RetryOptions { attempts, backoff, longest, .. } = RetryOptions::default();
         Self { attempts, backoff, longest }
     }
 }
@@ -290,7 +290,7 @@ impl RetrySettings {
     fn options(&self, place: &str) -> Result<RetryOptions> {
         let Self { attempts, backoff, longest } = *self;
         check((1..=10).contains(&attempts), place, "retry.attempts", "1 to 10; 1 turns retries off")?;
-        Ok(RetryOptions { attempts, backoff, longest: longest.max(backoff) })
+        Ok(RetryOptions { attempts, backoff, longest: longest.max(backoff), ..RetryOptions::default() })
     }
 }
 
@@ -376,7 +376,8 @@ mod tests {
         assert_eq!(policy.retry, Some(RetryOptions { attempts: 1, ..RetryOptions::default() }));
         assert_eq!(policy.throttle, None);
 
-        let settings = read(r#"{ "a.B": { "rate": { "per_second": 0.5 }, "bulkhead": { "concurrency": 3 } } }"#);
+        let settings =
+            read(r#"{ "a.B": { "rate": { "per_second": 0.5 }, "bulkhead": { "concurrency": 3 } } }"#);
         let policy = server(&settings).unwrap().of(&operation);
         assert_eq!(policy.rate, Some(Rate { per_second: 0.5, burst: 1 }));
         assert_eq!(policy.bulkhead, Some(BulkheadOptions::new(3)));
@@ -386,7 +387,10 @@ mod tests {
     fn what_makes_no_sense_is_named_with_its_place() {
         for (json, named) in [
             (r#"{ "*": { "rate": { "per_second": 0 } } }"#, "`server.policies.*.rate.per_second` takes"),
-            (r#"{ "a.B": { "bulkhead": { "concurrency": 0 } } }"#, "`server.policies.a.B.bulkhead.concurrency`"),
+            (
+                r#"{ "a.B": { "bulkhead": { "concurrency": 0 } } }"#,
+                "`server.policies.a.B.bulkhead.concurrency`",
+            ),
             (r#"{ "*": { "timeout": "0ms" } }"#, "`server.policies.*.timeout` takes a time above 0"),
             (r#"{ "a.B/C": {} }"#, "/package.Service/Method"),
         ] {
@@ -394,7 +398,10 @@ mod tests {
             assert!(error.contains(named), "{error}");
         }
         for (json, named) in [
-            (r#"{ "*": { "retry": { "attempts": 0 } } }"#, "`client.policies.*.retry.attempts` takes 1 to 10"),
+            (
+                r#"{ "*": { "retry": { "attempts": 0 } } }"#,
+                "`client.policies.*.retry.attempts` takes 1 to 10",
+            ),
             (r#"{ "*": { "throttle": { "k": 0.5 } } }"#, "`client.policies.*.throttle.k`"),
             (r#"{ "*": { "hedge": { "quantile": 95 } } }"#, "`client.policies.*.hedge.quantile`"),
             (r#"{ "*": { "budget": { "ratio": 20 } } }"#, "`client.policies.*.budget.ratio`"),

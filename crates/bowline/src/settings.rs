@@ -14,6 +14,7 @@ use bowline_telemetry::logs::LogConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::BalanceSettings;
+use crate::policy::{self, AdmissionSettings, ClientPolicySettings, ServerPolicySettings};
 
 /// The part of a configuration that is the same for every service. All of it has defaults but the address.
 ///
@@ -67,6 +68,12 @@ pub struct ServerSettings {
     /// Whether callers are strangers, whose `x-md-*` headers are not believed. False.
     #[serde(default)]
     pub edge: bool,
+    /// How the requests in flight are limited: `bbr`, `gradient` or `off`. `bbr`.
+    #[serde(default)]
+    pub admission: AdmissionSettings,
+    /// What counts for each operation: for `*`, `package.Service` or `/package.Service/Method`.
+    #[serde(default)]
+    pub policies: BTreeMap<String, ServerPolicySettings>,
     /// The most bytes of a message. 4 MiB.
     #[serde(default = "four_mebibytes")]
     pub max_body: ByteSize,
@@ -98,9 +105,11 @@ impl ServerSettings {
     /// As the server takes them.
     ///
     /// # Errors
-    /// If the address is none.
+    /// If the address is none, or a policy makes no sense.
     pub fn options(&self) -> Result<ServerOptions> {
         let mut options = ServerOptions::at(&self.listen)?;
+        options.admission = self.admission.algorithm();
+        options.policies = policy::server(&self.policies)?;
         options.advertise.clone_from(&self.advertise);
         options.tls = self.tls.as_ref().map(|tls| Tls {
             certificate: tls.certificate.clone(),
@@ -180,6 +189,8 @@ pub struct ClientSettings {
     pub default_timeout: Duration,
     /// Which instances get requests.
     pub balance: BalanceSettings,
+    /// What counts for each operation that is called: for `*`, `package.Service` or `/package.Service/Method`.
+    pub policies: BTreeMap<String, ClientPolicySettings>,
     /// What is other for some targets, such as `discovery:///catalog`: what is left out there is as above.
     pub targets: BTreeMap<String, TargetSettings>,
 }
@@ -195,8 +206,8 @@ pub struct TargetSettings {
 impl Default for ClientSettings {
     fn default() -> Self {
         let ChannelOptions { connect_timeout, default_timeout, .. } = ChannelOptions::default();
-        let (balance, targets) = Default::default();
-        Self { connect_timeout, default_timeout, balance, targets }
+        let (balance, policies, targets) = Default::default();
+        Self { connect_timeout, default_timeout, balance, policies, targets }
     }
 }
 
@@ -209,6 +220,7 @@ impl ClientSettings {
             connect_timeout: self.connect_timeout,
             default_timeout: self.default_timeout,
             balance: own.unwrap_or_default().over(self.balance.clone()).balance(),
+            policies: policy::client(&self.policies).unwrap_or_default().into(),
             ..ChannelOptions::default()
         }
     }
@@ -219,6 +231,7 @@ impl ClientSettings {
     /// `INVALID_ARGUMENT`, naming the key, the cause and the mend.
     pub fn check(&self) -> Result<()> {
         self.balance.balance().check().context("the settings `client`")?;
+        policy::client(&self.policies)?;
         for target in self.targets.keys() {
             let named = || format!("the settings `client.targets.{target}`");
             target.parse::<Target>().with_context(named)?;

@@ -55,6 +55,8 @@ pub struct Instance {
     pub port: u16,
     /// The operators' port.
     pub admin: u16,
+    /// Whose it is; production's if that is empty.
+    pub tenant: &'static str,
     directory: PathBuf,
     registry: u16,
     process: Option<Process>,
@@ -83,7 +85,7 @@ impl Instance {
         let directory = directory.join(format!("{}-{index}", app.name()));
         std::fs::create_dir_all(&directory).unwrap();
         let port = if app == App::Registry { registry } else { free_port() };
-        Self { app, port, admin: free_port(), directory, registry, process: None }
+        Self { app, port, admin: free_port(), tenant: "", directory, registry, process: None }
     }
 
     /// Starts the process without waiting for it.
@@ -95,7 +97,8 @@ impl Instance {
             .current_dir(root())
             .env(format!("{prefix}__SERVICE__SERVER__LISTEN"), format!("127.0.0.1:{}", self.port))
             .env(format!("{prefix}__SERVICE__ADMIN__LISTEN"), format!("127.0.0.1:{}", self.admin))
-            .env(format!("{prefix}__SERVICE__LIFECYCLE__PROPAGATION"), "500ms");
+            .env(format!("{prefix}__SERVICE__LIFECYCLE__PROPAGATION"), "500ms")
+            .env("BOWLINE_TENANT", self.tenant);
         if self.app != App::Registry {
             command
                 .env(
@@ -130,6 +133,25 @@ impl Instance {
         let mut process = self.process.take().expect("it runs");
         process.kill();
         process.ended().await;
+    }
+
+    /// Stops it where it stands: it keeps its connections and answers nothing.
+    pub fn pause(&self) {
+        self.process.as_ref().expect("it runs").pause();
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.process.as_ref().expect("it runs").resume();
+    }
+
+    /// How often a method was called, by its own count.
+    pub async fn calls(&self, method: &str) -> u64 {
+        let page = self.admin_page("/metrics").await.map(|(_, page)| page).unwrap_or_default();
+        let of = format!("method=\"{method}\"");
+        let calls =
+            page.lines().filter(|line| line.starts_with("bowline_server_calls_total{") && line.contains(&of));
+        calls.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 
     /// Asks it to stop and waits until it has, in good order.

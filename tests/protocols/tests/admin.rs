@@ -14,28 +14,38 @@ struct Application {
     process: Process,
     port: u16,
     admin: u16,
-    _directory: TempDir,
+    directory: TempDir,
+}
+
+fn config(port: u16, admin: u16, policies: &str) -> String {
+    format!(
+        "service:\n  \
+           server: {{ listen: \"127.0.0.1:{port}\", policies: {{ {policies} }} }}\n  \
+           admin: {{ listen: \"127.0.0.1:{admin}\" }}\n  \
+           lifecycle: {{ propagation: 10m }}\n\
+         database: {{ url: \"postgres://me:hunter2@db/shop\", user: me, password: hunter3, api_key: hunter4 }}\n"
+    )
 }
 
 impl Application {
     async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (port, admin) = (free_port(), free_port());
-        let config = format!(
-            "service:\n  \
-               server: {{ listen: \"127.0.0.1:{port}\" }}\n  \
-               admin: {{ listen: \"127.0.0.1:{admin}\" }}\n  \
-               lifecycle: {{ propagation: 10m }}\n\
-             database: {{ url: \"postgres://me:hunter2@db/shop\", user: me, password: hunter3, api_key: hunter4 }}\n"
-        );
         let file = directory.path().join("testing.yaml");
-        std::fs::write(&file, config).unwrap();
+        std::fs::write(&file, config(port, admin, "")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_bowline-tests-protocols"));
         command.arg("--config").arg(file).env("TESTING__DATABASE__PASSWORD", "hunter5");
         command.envs([("BOWLINE_INSTANCE_ID", "t-1"), ("BOWLINE_ENV", "harbour"), ("BOWLINE_ZONE", "north")]);
         let mut process = Process::start(&mut command, directory.path().join("log"));
         process.ready(admin).await;
-        Self { process, port, admin, _directory: directory }
+        Self { process, port, admin, directory }
+    }
+
+    /// Writes other policies down and tells the process.
+    fn change(&self, policies: &str) {
+        let file = self.directory.path().join("testing.yaml");
+        std::fs::write(file, config(self.port, self.admin, policies)).unwrap();
+        self.process.hang_up();
     }
 
     /// A request to the service.
@@ -194,4 +204,26 @@ async fn info_says_who_this_is_and_other_paths_what_there_is() {
     assert_eq!(application.ask("POST", "/nowhere", "").await.status, 404);
     let head = application.ask("HEAD", "/health/ready", "").await;
     assert_eq!((head.status, head.body.len()), (200, 0));
+}
+
+#[tokio::test]
+async fn policies_are_read_again_when_the_process_is_told_and_bad_ones_change_nothing() {
+    let mut application = Application::start().await;
+    application.change("/testing.v1.Testing/Echo: { rate: { per_second: 0.01, burst: 1 } }");
+    let policy = "/service/server/policies/~1testing.v1.Testing~1Echo/rate/burst";
+    application.shows("/config", |answer| answer.json().pointer(policy) == Some(&json!(1))).await;
+    assert_eq!(application.call("/v1/echo/a").await.status, 200);
+    assert_eq!(application.call("/v1/echo/a").await.status, 429);
+
+    for (wrong, named) in [
+        ("testing.v1.Tasting: {}", "a policy names testing.v1.Tasting, which is not mounted"),
+        ("'*': { rates: {} }", "rates"),
+    ] {
+        application.change(wrong);
+        application.process.says(named).await;
+        assert_eq!(application.call("/v1/echo/a").await.status, 429);
+    }
+    application.change("");
+    application.shows("/config", |answer| answer.json().pointer(policy).is_none()).await;
+    assert_eq!(application.call("/v1/echo/a").await.status, 200);
 }

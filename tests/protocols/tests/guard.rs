@@ -81,7 +81,7 @@ async fn an_operation_is_called_as_often_as_its_rate_says_and_others_as_they_lik
     assert!(answer.text().contains(r#""reason":"RATELIMITED""#), "{}", answer.text());
 
     // Another policy counts from now on.
-    running.server.set_policies(Policies::default()).unwrap();
+    running.server.policies().set(Policies::default()).unwrap();
     client.echo(&cx, Everything::default()).await.unwrap();
 }
 

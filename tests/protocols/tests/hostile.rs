@@ -333,6 +333,84 @@ async fn who_is_idle_is_told_before_the_connection_ends() {
     }
 }
 
+/// The head of a request that is kept alive for the next, and the whole of it.
+const HEAD: &[u8] = b"GET /v1/echo/a HTTP/1.1\r\nhost: x\r\n";
+
+/// Reads until the body of an echo has come.
+async fn echoed(stream: &mut TcpStream) {
+    let mut answer = Vec::new();
+    while !answer.ends_with(br#"{"name":"a"}"#) {
+        let read = tokio::time::timeout(Duration::from_secs(5), stream.read_buf(&mut answer)).await;
+        assert_ne!(read.unwrap().unwrap(), 0, "closed after {}", String::from_utf8_lossy(&answer));
+    }
+}
+
+#[tokio::test]
+async fn who_keeps_a_connection_for_later_may_wait_and_has_time_for_each_head_from_its_first_byte() {
+    let running = start();
+    let mut stream = TcpStream::connect(running.endpoint.authority()).await.unwrap();
+    let whole = [HEAD, b"\r\n"].concat();
+    for _ in 0..2 {
+        stream.write_all(&whole).await.unwrap();
+        echoed(&mut stream).await;
+        // Longer than a head may take.
+        let quiet = tokio::time::timeout(Duration::from_millis(900), stream.read_u8()).await;
+        assert!(quiet.is_err(), "it ended while it waited: {quiet:?}");
+    }
+    stream.write_all(HEAD).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(5), stream.read_u8()).await;
+    assert!(ended.expect("a later head may take for ever").is_err());
+    still_works(&running).await;
+}
+
+#[tokio::test]
+async fn a_stream_of_whose_answer_nothing_is_taken_is_reset_and_the_others_go_on() {
+    let mut options = ServerOptions::at("127.0.0.1:0").unwrap();
+    options.limits = Limits { write_timeout: Duration::from_millis(300), ..limits() };
+    let running = Running::start_with(options).unwrap();
+    let mut stream = TcpStream::connect(running.endpoint.authority()).await.unwrap();
+    // SETTINGS_INITIAL_WINDOW_SIZE: nothing may be sent before it is allowed.
+    let nothing = frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    stream.write_all(&[PREFACE, &nothing].concat()).await.unwrap();
+    let block = headers("/testing.v1.Testing/Echo", "application/grpc");
+    let message = [0, 0, 0, 0, 3, 10, 1, b'a'];
+    let call = |id: u32| [frame(1, 4, id, &block), frame(0, 1, id, &message)].concat();
+    stream.write_all(&call(1)).await.unwrap();
+    let mut reset = Vec::new();
+    frames(&mut stream, |kind, payload| {
+        if kind == 3 {
+            reset = payload.to_vec();
+        }
+        kind == 3
+    })
+    .await;
+    assert_eq!(reset, 8_u32.to_be_bytes(), "CANCEL");
+    let all = frame(4, 0, 0, &[0, 4, 0, 0, 255, 255]);
+    stream.write_all(&[all, call(3)].concat()).await.unwrap();
+    let mut told = Vec::new();
+    frames(&mut stream, |kind, payload| {
+        told = payload.to_vec();
+        kind == 0 && !payload.is_empty()
+    })
+    .await;
+    assert_eq!(told, message, "its own answer");
+}
+
+#[tokio::test]
+async fn who_asks_over_http1_and_reads_nothing_is_cut() {
+    let mut options = ServerOptions::at("127.0.0.1:0").unwrap();
+    options.limits = Limits { write_timeout: Duration::from_millis(300), ..limits() };
+    let running = Running::start_with(options).unwrap();
+    let mut stream = TcpStream::connect(running.endpoint.authority()).await.unwrap();
+    let asked = format!("GET /v1/echo/{} HTTP/1.1\r\nhost: x\r\n\r\n", "a".repeat(8_000)).repeat(64);
+    let asking = async {
+        // The server reads no more once its answers are not taken, and at some time what is asked is not taken either.
+        while stream.write_all(asked.as_bytes()).await.is_ok() {}
+    };
+    tokio::time::timeout(Duration::from_secs(30), asking).await.expect("it asks for ever");
+    still_works(&running).await;
+}
+
 fn resident_kib() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();

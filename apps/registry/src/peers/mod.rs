@@ -46,6 +46,10 @@ pub struct Peers {
     ready: bool,
     /// The nodes to have a stream to that there is none to.
     missed: BTreeMap<u64, Missed>,
+    /// When this node was first asked to look after its streams.
+    began: Option<Instant>,
+    /// When there was last a stream to a node, if that is not long ago.
+    spoken_to: BTreeMap<u64, Instant>,
 }
 
 /// A stream that is missing.
@@ -85,8 +89,14 @@ impl Peers {
         self.missed.retain(|_, m| m.since + PASSED_OVER > now);
         let missed = &self.missed;
         let out_of_reach = |node: u64| missed.get(&node).is_some_and(|m| m.since + OUT_OF_REACH <= now);
-        let topology = Topology::of(own, others, out_of_reach);
         let there: BTreeSet<u64> = self.nodes().collect();
+        let began = *self.began.get_or_insert(now);
+        self.spoken_to.retain(|_, at| *at + OUT_OF_REACH > now);
+        self.spoken_to.extend(there.iter().map(|node| (*node, now)));
+        // Who has just begun has not met the others yet, and does nothing in their place.
+        let spoken_to = &self.spoken_to;
+        let is_spoken_to = |node: u64| began + OUT_OF_REACH > now || spoken_to.contains_key(&node);
+        let topology = Topology::of(own, others, out_of_reach, is_spoken_to);
         let mut tended = Tended::default();
         // A stream is of no use once there is the one that takes its place.
         let zone_of = |node: u64| others.iter().find(|m| m.owner.node == node).map(|m| m.zone.as_str());

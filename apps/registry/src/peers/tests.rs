@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use bowline_registry_bowline::api::bowline::registry::v1::Instance;
+use bowline_registry_bowline::api::bowline::registry::v1::{HealthCheck, Instance, TcpProbe};
 
 use super::api::sync_message::Message;
 use super::*;
 use crate::Config;
-use crate::store::{Owner, Record, Registering, ServiceKey};
+use crate::store::{Fact, Owner, Record, Registering, Said, ServiceKey};
 
 const SEC: Duration = Duration::from_secs(1);
 
@@ -66,6 +66,52 @@ impl Two {
                 return facts;
             }
         }
+    }
+}
+
+fn member(node: u64, zone: &str) -> Member {
+    Member { owner: owner(node), zone: zone.into(), live: true }
+}
+
+#[test]
+fn who_only_gossips_keeps_nobody_from_sweeping() {
+    let (own, mut peers, start) = (member(10, "a"), Peers::new(), Instant::now());
+    let store = Store::of(Config::default(), owner(10));
+    // One in each zone, and others come and go all the time. Nobody can speak to them.
+    let others = |n: u64| vec![member(1, "a"), member(2, "b"), member(3 + n % 6, "a"), member(11, "b")];
+    let sweeps = |peers: &mut Peers, from: u64, to: u64| {
+        let look = |n: u64| peers.tend(&own, &others(n), start + SEC / 4 * n as u32).topology.sweeps;
+        (from..to).map(look).collect::<Vec<bool>>()
+    };
+    assert!(sweeps(&mut peers, 0, 12).iter().all(|sweeps| !sweeps), "it may not have met them yet");
+    peers.open(11, false, true, &store, start);
+    assert!(sweeps(&mut peers, 12, 200).iter().all(|sweeps| *sweeps));
+    // One that is spoken to comes first; and for a moment after, for its stream may be back at once.
+    let stream = peers.open(2, false, true, &store, start);
+    assert!(sweeps(&mut peers, 200, 220).iter().all(|sweeps| !sweeps));
+    peers.close(stream);
+    assert!(sweeps(&mut peers, 220, 231).iter().all(|sweeps| !sweeps));
+    assert!(sweeps(&mut peers, 232, 300).iter().all(|sweeps| *sweeps));
+}
+
+#[test]
+fn the_version_at_which_a_checked_instance_was_registered_is_told_with_what_became_of_it() {
+    let mut two = Two::new();
+    let mut registering = asked("a", 0);
+    let check = HealthCheck { probe: Some(TcpProbe::default().into()), ..Default::default() };
+    let endpoints = vec!["http://10.0.0.1:80".to_owned()];
+    let instance = Instance { id: "a".into(), endpoints, check: check.into(), ..Default::default() };
+    registering.record = Arc::new(Record::new(instance, &crate::Limits::default()).unwrap());
+    two.stores[0].register(registering, two.now).unwrap();
+    let of = FactKey { key: key(), id: "a".into(), kind: crate::store::Kind::Instance };
+    let registered = two.stores[0].version(&of).unwrap();
+    assert!(two.stores[0].set_health(&key(), "a", true, two.now));
+    two.peers[0].say(std::slice::from_ref(&of));
+    two.talk();
+    for store in &two.stores {
+        let facts = store.facts(&of, two.now);
+        let [Fact { version, said: Said::Here(here), .. }] = &facts[..] else { panic!("{facts:?}") };
+        assert!(here.registered == registered && *version > registered, "{facts:?}");
     }
 }
 

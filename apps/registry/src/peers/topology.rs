@@ -38,8 +38,15 @@ pub struct Topology {
 impl Topology {
     /// For a node among others, of which some are heard of but out of reach: these are passed over where one of a zone is
     /// enough. The nodes of its own zone have a stream to each other also while they are not heard of, so that it is there as
-    /// soon as they are.
-    pub fn of(own: &Member, others: &[Member], out_of_reach: impl Fn(u64) -> bool) -> Self {
+    /// soon as they are. Who sweeps is decided among those who are `spoken_to`: gossip proves nothing, neither that a node is one
+    /// of this cluster nor that it could do anything for others. The one with the lowest number of all is the first of its zone,
+    /// and so has a stream to each of its zone and to the first of each other one: that is who has to know.
+    pub fn of(
+        own: &Member,
+        others: &[Member],
+        out_of_reach: impl Fn(u64) -> bool,
+        spoken_to: impl Fn(u64) -> bool,
+    ) -> Self {
         let live = others.iter().filter(|m| m.live);
         let mut first_of: BTreeMap<&str, u64> = BTreeMap::new();
         for member in live.clone().chain([own]) {
@@ -56,7 +63,7 @@ impl Topology {
             let far = first_of.iter().filter(|(zone, _)| **zone != own.zone);
             neighbours.extend(far.map(|(_, node)| (*node, false)));
         }
-        let sweeps = live.clone().all(|m| m.owner.node > own.owner.node);
+        let sweeps = live.clone().map(|m| m.owner.node).all(|node| node > own.owner.node || !spoken_to(node));
         let firsts = first_of.into_iter().map(|(zone, node)| (zone.to_owned(), node)).collect();
         Self { neighbours, live: live.map(|m| m.owner).collect(), relays, firsts, sweeps }
     }
@@ -78,7 +85,7 @@ mod tests {
     fn neighbours(of: usize, all: &[Member]) -> Vec<(u64, bool)> {
         let mut others = all.to_vec();
         let own = others.remove(of);
-        Topology::of(&own, &others, |n| n == 9).neighbours.into_iter().collect()
+        Topology::of(&own, &others, |n| n == 9, |_| true).neighbours.into_iter().collect()
     }
 
     #[test]
@@ -104,7 +111,13 @@ mod tests {
     #[test]
     fn one_sweeps() {
         let all = [member(1, "a", false), member(2, "a", true), member(3, "b", true)];
-        assert!(Topology::of(&all[1], &[all[0].clone(), all[2].clone()], |_| false).sweeps);
-        assert!(!Topology::of(&all[2], &all[..2], |_| false).sweeps);
+        let sweeps = |of: usize, spoken_to: &[u64]| {
+            let mut others = all.to_vec();
+            let own = others.remove(of);
+            Topology::of(&own, &others, |_| false, |node| spoken_to.contains(&node)).sweeps
+        };
+        assert!(sweeps(1, &[1, 3]), "the first is lost");
+        assert!(!sweeps(2, &[2]));
+        assert!(sweeps(2, &[]), "to whom nobody speaks, him nobody waits for");
     }
 }

@@ -83,6 +83,9 @@ pub(crate) fn fact(of: &Fact) -> (wire::Fact, usize) {
                 ttl_ms: millis(announced.ttl),
                 age_ms: millis(announced.age),
                 said_ms: millis(announced.said),
+                registered: (announced.registered != of.version)
+                    .then(|| version(announced.registered))
+                    .into(),
                 ..Default::default()
             };
             (SaidWire::Here(Box::new(here)), size)
@@ -121,7 +124,7 @@ pub(crate) fn read(sent: wire::Fact) -> Result<Fact> {
     let id: Arc<str> = sent.id.into();
     crate::store::check_id(&id)?;
     let (kind, said) = match sent.said.ok_or_else(|| malformed("a fact that says nothing"))? {
-        SaidWire::Here(here) => (Kind::Instance, Said::Here(announced(&key, &id, *here)?)),
+        SaidWire::Here(here) => (Kind::Instance, Said::Here(announced(&key, &id, version, *here)?)),
         SaidWire::Gone(gone) => {
             let reason = [
                 client::RemovalReason::REMOVAL_REASON_CANCELLED,
@@ -159,7 +162,7 @@ fn limits() -> Limits {
     }
 }
 
-fn announced(key: &ServiceKey, id: &Arc<str>, here: wire::Here) -> Result<Announced> {
+fn announced(key: &ServiceKey, id: &Arc<str>, said_at: Version, here: wire::Here) -> Result<Announced> {
     let instance = client::Instance::decode_from_slice(&here.instance)
         .map_err(|e| malformed("an instance that cannot be read").with_source(e))?;
     let is_it = instance.id == **id && (instance.service.is_empty() || instance.service == key.service());
@@ -167,7 +170,12 @@ fn announced(key: &ServiceKey, id: &Arc<str>, here: wire::Here) -> Result<Announ
         let (own, service) = (&instance.id, &instance.service);
         return Err(malformed(format!("the instance `{id}` of {key} calls itself `{own}` of `{service}`")));
     }
+    let registered = match here.registered.as_option() {
+        None => said_at,
+        registered => version_of(registered)?,
+    };
     Ok(Announced {
+        registered,
         record: Arc::new(Record::told(instance, &limits())?),
         holder: crate::api::holder(&here.holder)?.into(),
         sequence: here.sequence,

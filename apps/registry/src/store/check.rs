@@ -14,6 +14,8 @@ const INTERVALS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_
 /// As Consul's and Nacos' checks, about.
 const INTERVAL: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest: a probe that waits keeps one of a node's places for others.
+const MOST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Failures in a row that count.
 const FAILURES: u32 = 3;
 
@@ -53,6 +55,34 @@ impl Check {
     /// # Errors
     /// `INVALID_INSTANCE` with what is wrong with it.
     pub fn of(instance: &Instance) -> Result<Option<Self>> {
+        let check = Self::read(instance)?;
+        let most = check.as_ref().map(|check| check.interval.min(MOST_TIMEOUT));
+        match (check, most) {
+            (Some(Self { timeout, .. }), Some(most)) if timeout > most => {
+                Err(registry_error::invalid_instance().with_message(format!(
+                    "the check of instance `{}` has a timeout of {timeout:?}; use one up to {most:?}: the interval, and no \
+                     more than {MOST_TIMEOUT:?}",
+                    instance.id
+                )))
+            }
+            (check, _) => Ok(check),
+        }
+    }
+
+    /// As [`Check::of`], of an instance that another node took, or an earlier version: with the longest timeout there is, if
+    /// it has a longer one.
+    ///
+    /// # Errors
+    /// As [`Check::of`].
+    pub fn told(instance: &Instance) -> Result<Option<Self>> {
+        let bounded = |check: Self| {
+            let timeout = check.timeout.min(check.interval).min(MOST_TIMEOUT);
+            Self { timeout, ..check }
+        };
+        Ok(Self::read(instance)?.map(bounded))
+    }
+
+    fn read(instance: &Instance) -> Result<Option<Self>> {
         let Some(sent) = instance.check.as_option() else { return Ok(None) };
         let wrong = |what: &str| {
             registry_error::invalid_instance()
@@ -87,10 +117,8 @@ impl Check {
             )));
         }
         let timeout = duration(sent.timeout.as_option(), "check.timeout")?.unwrap_or(TIMEOUT.min(interval));
-        if timeout.is_zero() || timeout > interval {
-            return Err(wrong(&format!(
-                "has a timeout of {timeout:?}; use one up to the interval, {interval:?}"
-            )));
+        if timeout.is_zero() {
+            return Err(wrong("has a timeout of 0; leave it out for 2s"));
         }
         let or = |given: u32, default: u32| if given == 0 { default } else { given };
         Ok(Some(Self {
@@ -140,7 +168,13 @@ mod tests {
             (of(http("x"), "http://a:1", |_| ()), "begin it with `/`"),
             (of(grpc(), "https://a:1", |_| ()), "without TLS"),
             (of(tcp(), "http://a:1", |c| c.interval = seconds(0)), "use 1s to 600s"),
-            (of(tcp(), "http://a:1", |c| c.timeout = seconds(11)), "up to the interval"),
+            (of(tcp(), "http://a:1", |c| c.timeout = seconds(0)), "leave it out"),
+            (of(tcp(), "http://a:1", |c| c.timeout = seconds(11)), "up to 10s"),
+            (
+                of(tcp(), "http://a:1", |c| (c.interval, c.timeout) = (seconds(600), seconds(11))),
+                "no more than 10s",
+            ),
+            (of(tcp(), "http://a:1", |c| (c.interval, c.timeout) = (seconds(1), seconds(2))), "up to 1s"),
         ];
         for (refused, why) in refused {
             let error = refused.unwrap_err();
@@ -150,5 +184,11 @@ mod tests {
             );
         }
         assert_eq!(Check::of(&Instance::default()).unwrap(), None);
+        // What is there already is checked all the same.
+        let check =
+            HealthCheck { probe: tcp(), interval: seconds(600), timeout: seconds(600), ..Default::default() };
+        let endpoints = vec!["http://a:1".to_owned()];
+        let old = Instance { endpoints, check: check.into(), ..Default::default() };
+        assert_eq!(Check::told(&old).unwrap().unwrap().timeout, MOST_TIMEOUT);
     }
 }

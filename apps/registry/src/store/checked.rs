@@ -17,6 +17,8 @@ pub struct Checked {
     pub key: ServiceKey,
     /// As it was registered.
     pub record: Arc<Record>,
+    /// When its holder came: another time for one that was taken out and registered again.
+    pub since: Instant,
 }
 
 impl Store {
@@ -36,7 +38,7 @@ impl Store {
                 _ => continue,
             }
             if let Some(known) = self.get(&key, &id) {
-                all.push(Checked { key, record: Arc::clone(&known.registered) });
+                all.push(Checked { key, record: Arc::clone(&known.registered), since: known.since });
             }
         }
         all

@@ -69,6 +69,11 @@ impl Store {
         Some(gap)
     }
 
+    /// Nobody looks any more, for this node goes down: nothing is noticed from now on.
+    pub(crate) fn rest(&mut self) {
+        self.looked = None;
+    }
+
     /// This node stood still for this long. Nobody's renewals could arrive, so nobody is late for that.
     pub fn paused(&mut self, time: Duration, now: Instant) {
         self.leases.prolong(time, now);

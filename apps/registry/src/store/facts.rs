@@ -67,4 +67,6 @@ pub struct Announced {
     pub age: Duration,
     /// How long ago its holder was heard of, at most.
     pub said: Duration,
+    /// The version at which it was registered, see [`Store::deregister`](super::Store::deregister).
+    pub registered: Version,
 }

@@ -93,6 +93,8 @@ pub struct Store {
     emptied: VecDeque<(Instant, ServiceKey)>,
     /// Whose revision changed since [`Store::take_changed`].
     changed: Vec<ServiceKey>,
+    /// Which were forgotten since [`Store::take_forgotten`].
+    forgotten: Vec<ServiceKey>,
     /// What this node said since [`Store::take_said`].
     said: Vec<FactKey>,
     /// The changes of late, the oldest first.
@@ -129,6 +131,7 @@ impl Store {
             revision: first,
             emptied: VecDeque::new(),
             changed: Vec::new(),
+            forgotten: Vec::new(),
             said: Vec::new(),
             changes: RecentChanges::default(),
             looked: None,
@@ -148,6 +151,11 @@ impl Store {
         changed.sort();
         changed.dedup();
         changed
+    }
+
+    /// The services that were forgotten since the last call.
+    pub fn take_forgotten(&mut self) -> Vec<ServiceKey> {
+        std::mem::take(&mut self.forgotten)
     }
 
     /// What this node said since the last call, for the others.
@@ -189,8 +197,9 @@ impl Store {
                     ttl = own.ttl;
                 }
                 let repeated = own.sequence == sequence && own.ttl == ttl && own.registered == registered;
-                // Twice is once.
-                version = (repeated && said.owner == self.own()).then_some(said);
+                // Twice is once; but of what nobody renews, each time is a wish to have it.
+                let is_known = repeated && !registered.is_checked() && said.owner == self.own();
+                version = is_known.then_some(said);
                 lease
             }
             Some(other) if asked.only_if_free && self.is_kept(other) => {
@@ -229,6 +238,7 @@ impl Store {
                 registered,
                 record,
                 version,
+                wished: version,
                 said: now,
                 lease: Some(lease),
                 ttl,
@@ -401,8 +411,8 @@ impl Store {
         self.said.push(of.clone());
     }
 
-    /// Takes an instance out, if this holder registered it; whoever did, if the holder is empty. Returns whether it was
-    /// there.
+    /// Takes an instance out, if this holder registered it; whoever did, if the holder is empty: then what is registered or
+    /// renewed later is there again, and of a checked one, what is registered later. Returns whether it was there.
     pub fn deregister(&mut self, key: &ServiceKey, id: &str, holder: &str, now: Instant) -> bool {
         let holders = self.get(key, id).map(|r| holder.is_empty() || *r.holder == *holder);
         if holders.is_none() && holder.is_empty() {
@@ -431,7 +441,12 @@ impl Store {
 
     /// Whether what is gone at a version is this.
     fn ends(&self, gone: &Gone, at: Version, known: &Registration) -> bool {
-        gone.ends(at, &known.holder, known.version, self.owners.is_live(known.version.owner))
+        gone.ends(
+            at,
+            &known.holder,
+            (known.version, known.wished()),
+            self.owners.is_live(known.version.owner),
+        )
     }
 
     fn remove(&mut self, of: &FactKey, reason: RemovalReason, now: Instant) {
@@ -439,6 +454,13 @@ impl Store {
         let Some(registration) = service.remove(&of.id, reason, now) else { return };
         if service.empty_since.is_some() {
             self.emptied.push_back((now, of.key.clone()));
+            // One that comes and goes is there each time.
+            if self.emptied.len() > 64 + 4 * self.services.len() {
+                let services = &self.services;
+                self.emptied.retain(|(since, key)| {
+                    services.get(key).is_some_and(|service| service.empty_since == Some(*since))
+                });
+            }
         }
         if let Some(lease) = registration.lease {
             self.leases.end(lease);
@@ -474,12 +496,13 @@ impl Store {
             if is_empty && !old && !now_or_never {
                 break;
             }
+            let Some((_, key)) = self.emptied.pop_front() else { break };
             if is_empty {
-                self.services.remove(key);
+                self.services.remove(&key);
+                self.forgotten.push(key);
                 forgotten = true;
                 now_or_never = false;
             }
-            self.emptied.pop_front();
         }
         forgotten
     }

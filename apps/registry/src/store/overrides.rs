@@ -110,6 +110,9 @@ impl Override {
 
 type Name = (ServiceKey, Arc<str>);
 
+/// The most that were taken back and are remembered; beyond it the oldest are forgotten first. As many as there may be by default.
+pub(super) const MOST_TAKEN_BACK: usize = 20_000;
+
 /// What is known of an instance's override.
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
@@ -131,6 +134,8 @@ pub(super) struct Overrides {
     count: usize,
     /// In the order in which instances went; those that are back, or went again, are skipped.
     gone: VecDeque<(Instant, Name)>,
+    /// In the order in which they were taken back; those that were set again are skipped.
+    taken_back: VecDeque<(Version, Name)>,
     keep: Duration,
     /// Whether some node is out of sight, who has not heard what was taken back.
     longer: bool,
@@ -138,7 +143,14 @@ pub(super) struct Overrides {
 
 impl Overrides {
     pub(super) fn new(keep: Duration) -> Self {
-        Self { kept: BTreeMap::new(), count: 0, gone: VecDeque::new(), keep, longer: false }
+        Self {
+            kept: BTreeMap::new(),
+            count: 0,
+            gone: VecDeque::new(),
+            taken_back: VecDeque::new(),
+            keep,
+            longer: false,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -248,11 +260,35 @@ impl Overrides {
         let after = Kept { overridden, version, forgotten, gone };
         self.count += usize::from(says(Some(&after)));
         self.count -= usize::from(says(before.as_ref()));
+        let is_taken_back = after.overridden.is_empty();
         self.kept.insert(name.clone(), after);
+        if is_taken_back {
+            self.take_back(version, name.clone());
+        }
         if gone.is_some() && gone != since {
             self.leave(name, now);
         }
         before
+    }
+
+    /// One was taken back.
+    fn take_back(&mut self, version: Version, name: Name) {
+        self.taken_back.push_back((version, name));
+        let kept = &self.kept;
+        let is_so = |(version, name): &(Version, Name)| {
+            kept.get(name).is_some_and(|k| k.version == *version && k.overridden.is_empty())
+        };
+        if self.taken_back.len() > 64 + 4 * kept.len() {
+            self.taken_back.retain(is_so);
+        }
+        while self.kept.len() - self.count > MOST_TAKEN_BACK
+            && let Some((version, name)) = self.taken_back.pop_front()
+        {
+            let is_so = |k: &Kept| k.version == version && k.overridden.is_empty();
+            if self.kept.get(&name).is_some_and(is_so) {
+                self.kept.remove(&name);
+            }
+        }
     }
 
     /// Whether to remember what was taken back, for who has not heard of it.

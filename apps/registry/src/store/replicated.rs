@@ -40,10 +40,14 @@ impl Store {
     }
 
     fn hear_here(&mut self, of: FactKey, version: Version, announced: Announced, now: Instant) -> Heard {
-        let Announced { record: registered, holder, sequence, ttl, age, said } = announced;
+        let Announced { record: registered, holder, sequence, ttl, age, said, registered: wished } =
+            announced;
+        // No later than what was said of it since.
+        let wished = wished.min(version);
+        let asked = if registered.is_checked() { wished } else { version };
         let ttl = ttl.clamp(self.config.min_ttl, self.config.max_ttl);
         let is_heard_of = self.owners.is_live(version.owner);
-        if let Some(gone) = self.tombs.end(&of.key, &of.id, &holder, (version, is_heard_of)) {
+        if let Some(gone) = self.tombs.end(&of.key, &of.id, &holder, ((version, asked), is_heard_of)) {
             if !gone.lapsed || !is_heard_of {
                 return Heard::Old;
             }
@@ -62,6 +66,8 @@ impl Store {
             self.said.push(of);
             return Heard::Known;
         }
+        // Whichever node's word counts: who wished for it has done so.
+        let wished = known.filter(|known| known.holder == holder).map_or(wished, |k| k.wished.max(wished));
         let (said, since) = (now.checked_sub(said).unwrap_or(now), now.checked_sub(age).unwrap_or(now));
         let mut lease = None;
         if let Some(known) = known
@@ -99,6 +105,7 @@ impl Store {
             registered,
             record,
             version,
+            wished,
             said,
             lease,
             ttl,
@@ -197,6 +204,7 @@ impl Store {
                 ttl: r.ttl,
                 age: now.saturating_duration_since(r.since),
                 said: now.saturating_duration_since(self.heard_from(r)),
+                registered: r.wished(),
             };
             fact(r.version, Said::Here(announced))
         });

@@ -18,6 +18,8 @@ pub(super) struct Registration {
     pub(super) record: Arc<Record>,
     /// When it was said, and which node has its lease.
     pub(super) version: Version,
+    /// When it was registered. Whether a checked one is well, and which node finds that out, is nobody's wish to have it.
+    pub(super) wished: Version,
     /// When its holder was heard of, at the latest.
     pub(super) said: Instant,
     /// Its lease, if it is here.
@@ -29,6 +31,14 @@ pub(super) struct Registration {
     pub(super) since: Instant,
     /// When its content changed last.
     pub(super) updated: Instant,
+}
+
+impl Registration {
+    /// What an operator who takes it out has to have known, or could have: a renewal of what is not checked is a word of its
+    /// holder, as its registration is.
+    pub(super) fn wished(&self) -> Version {
+        if self.registered.is_checked() { self.wished } else { self.version }
+    }
 }
 
 /// What is served of what was registered.

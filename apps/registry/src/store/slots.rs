@@ -76,9 +76,12 @@ impl Store {
         self.taken(group, now).map(|(slot, member, _)| Slot { slot, member: member.to_owned() }).collect()
     }
 
-    /// Lets a slot go, if this holder has it. Returns whether it had.
+    /// Lets a slot go, if this holder has it, as far as is known here. Returns whether it had.
     pub fn release_slot(&mut self, group: &ServiceKey, slot: u32, holder: &str, now: Instant) -> bool {
-        self.deregister(group, &id(slot), holder, now)
+        let id = id(slot);
+        let has = self.get(group, &id).is_some_and(|known| *known.holder == *holder);
+        // Not in the holder's name: that would be for good, and it may want this number again.
+        has && self.deregister(group, &id, "", now)
     }
 
     fn taken(&self, group: &ServiceKey, now: Instant) -> impl Iterator<Item = (u32, &str, &Arc<str>)> {

@@ -45,11 +45,19 @@ impl Gone {
     ///
     /// What its holder took out is ended for good, whatever the version, and nothing else is. What expired, expired at the
     /// version it had: who claimed it meanwhile, without anybody here knowing, has a later one, and is not ended. Nor is what
-    /// another node has that is heard of, though it be earlier: only that node knows whether it goes as well.
-    pub(super) fn ends(&self, at: Version, holder: &str, version: Version, is_heard_of: bool) -> bool {
+    /// another node has that is heard of, though it be earlier: only that node knows whether it goes as well. What an operator
+    /// took out is ended unless somebody wished for it later: that its probes failed meanwhile, or another node took it over,
+    /// is no such wish.
+    pub(super) fn ends(
+        &self,
+        at: Version,
+        holder: &str,
+        (version, wished): (Version, Version),
+        is_heard_of: bool,
+    ) -> bool {
         match self.by(at) {
             By::Holder(own) => *own == *holder,
-            By::Operator => version <= at,
+            By::Operator => wished <= at,
             By::Node(owner) => version <= at && (owner == version.owner || !is_heard_of),
         }
     }
@@ -176,13 +184,14 @@ impl Tombs {
         self.tombs.keys().map(|(key, id, _)| (key, id))
     }
 
-    /// What ends the registration of this holder at this version, whose owner is heard of, or not; if anything does.
+    /// What ends the registration of this holder at this version, wished for at another one, whose owner is heard of, or not;
+    /// if anything does.
     pub(super) fn end(
         &self,
         key: &ServiceKey,
         id: &Arc<str>,
         holder: &str,
-        (version, is_heard_of): (Version, bool),
+        (version, is_heard_of): ((Version, Version), bool),
     ) -> Option<&Gone> {
         let ends = self.of(key, id).filter(|(at, gone, _)| gone.ends(*at, holder, version, is_heard_of));
         // What ends it whatever becomes of its node counts most.

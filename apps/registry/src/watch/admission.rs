@@ -1,10 +1,13 @@
-//! How many whole lists are on their way at a time.
+//! How many large answers are on their way at a time.
 //!
 //! Everybody who comes back after a failure may need the whole list at once. What is on its way is held in buffers until it
 //! is taken, so there is a budget of bytes; beyond it who asks is told when to come back. Who takes nothing does not keep
-//! others out: when room is needed, those who began too long ago lose theirs, and their streams end when they go on.
+//! others out: when room is needed, those who began too long ago lose theirs. What is sent is held here and nowhere else, so it
+//! is gone with the room, whether or not anybody ever goes on with it; whoever does is told.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,22 +27,30 @@ pub(crate) struct Admission {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By number, so the oldest first: bytes, and since when.
-    admitted: BTreeMap<u64, (usize, Instant)>,
+    /// By number, so the oldest first.
+    admitted: BTreeMap<u64, Held>,
     bytes: usize,
     next: u64,
 }
 
+/// What is sent, its bytes, and since when.
+#[derive(Debug)]
+struct Held {
+    sent: Arc<dyn Any + Send + Sync>,
+    bytes: usize,
+    since: Instant,
+}
+
 impl State {
-    fn end(&mut self, number: u64) {
-        if let Some((bytes, _)) = self.admitted.remove(&number) {
-            self.bytes -= bytes;
-        }
+    fn end(&mut self, number: u64) -> Option<Held> {
+        let held = self.admitted.remove(&number)?;
+        self.bytes -= held.bytes;
+        Some(held)
     }
 }
 
 impl Admission {
-    /// At most so many bytes at a time, or one list; who takes longer than `patience` gives way.
+    /// At most so many bytes at a time, or one answer; who takes longer than `patience` gives way.
     pub(crate) fn new(most: usize, patience: Duration) -> Self {
         Self { most, patience, state: Mutex::default() }
     }
@@ -48,24 +59,30 @@ impl Admission {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets so many bytes on their way.
+    /// Lets something of so many bytes on its way.
     ///
     /// # Errors
     /// `TOO_MANY_SNAPSHOTS`, with the time after which to come back.
-    pub(super) fn admit(self: &Arc<Self>, bytes: usize, now: Instant) -> Result<Admitted> {
+    pub(crate) fn admit<T: Send + Sync + 'static>(
+        self: &Arc<Self>,
+        sent: Arc<T>,
+        bytes: usize,
+        now: Instant,
+    ) -> Result<Admitted<T>> {
         let mut state = self.lock();
         let is_full = |state: &State| !state.admitted.is_empty() && state.bytes + bytes > self.most;
+        let mut gone = Vec::new();
         while is_full(&state)
-            && let Some((number, (_, since))) = state.admitted.first_key_value()
-            && *since + self.patience <= now
+            && let Some((number, held)) = state.admitted.first_key_value()
+            && held.since + self.patience <= now
         {
             let number = *number;
-            state.end(number);
+            gone.extend(state.end(number));
         }
         if is_full(&state) {
             let message = format!(
-                "lists of {} bytes are on their way to watchers; try again shortly or raise \
-                 `limits.snapshot_bytes` of the registry",
+                "lists of {} bytes are on their way; try again shortly or raise `limits.snapshot_bytes` of the \
+                 registry",
                 state.bytes
             );
             drop(state);
@@ -77,28 +94,29 @@ impl Admission {
         state.next += 1;
         state.bytes += bytes;
         let number = state.next;
-        state.admitted.insert(number, (bytes, now));
+        state.admitted.insert(number, Held { sent, bytes, since: now });
         drop(state);
-        Ok(Admitted { admission: Arc::clone(self), number })
+        // Not under the lock: it may be large.
+        drop(gone);
+        Ok(Admitted { admission: Arc::clone(self), number, sent: PhantomData })
     }
 }
 
-/// A list on its way. Dropping it makes room.
-pub(super) struct Admitted {
+/// Something on its way. Dropping it makes room.
+pub(crate) struct Admitted<T> {
     admission: Arc<Admission>,
     number: u64,
+    sent: PhantomData<fn() -> T>,
 }
 
-impl Admitted {
-    /// Fails once its room was given to somebody else.
+impl<T: Send + Sync + 'static> Admitted<T> {
+    /// What is sent, to be held no longer than it takes to send the next of it.
     ///
     /// # Errors
-    /// `TOO_MANY_SNAPSHOTS`.
-    pub(super) fn check(&self) -> Result<()> {
-        if self.admission.lock().admitted.contains_key(&self.number) {
-            return Ok(());
-        }
-        Err(slow(self.admission.patience))
+    /// `TOO_MANY_SNAPSHOTS` once its room was given to somebody else.
+    pub(super) fn get(&self) -> Result<Arc<T>> {
+        let held = self.admission.lock().admitted.get(&self.number).map(|held| Arc::clone(&held.sent));
+        held.and_then(|held| held.downcast().ok()).ok_or_else(|| slow(self.admission.patience))
     }
 }
 
@@ -110,9 +128,11 @@ fn slow(patience: Duration) -> Error {
         .with_retry_after(RETRY_AFTER)
 }
 
-impl Drop for Admitted {
+impl<T> Drop for Admitted<T> {
     fn drop(&mut self) {
-        self.admission.lock().end(self.number);
+        // What it held is dropped without the lock.
+        let ended = self.admission.lock().end(self.number);
+        drop(ended);
     }
 }
 
@@ -123,17 +143,28 @@ mod tests {
     #[test]
     fn lists_beyond_the_budget_wait_and_who_takes_nothing_gives_way() {
         let (admission, start) = (Arc::new(Admission::new(100, Duration::from_secs(10))), Instant::now());
-        let large = admission.admit(500, start).unwrap();
-        let error = admission.admit(1, start).err().unwrap();
+        let admit = |bytes: usize, now: Instant| admission.admit(Arc::new(bytes), bytes, now);
+        let large = admit(500, start).unwrap();
+        let error = admit(1, start).err().unwrap();
         assert!(registry_error::is_too_many_snapshots(&error) && error.is_temporary(), "{error:?}");
         assert!(error.retry_after().is_some_and(|after| after >= RETRY_AFTER && after <= 2 * RETRY_AFTER));
         drop(large);
-        let stuck = admission.admit(60, start).unwrap();
-        let quick = admission.admit(40, start + Duration::from_secs(9)).unwrap();
-        assert!(admission.admit(1, start + Duration::from_secs(9)).is_err());
-        let next = admission.admit(50, start + Duration::from_secs(10)).unwrap();
-        assert!(stuck.check().is_err() && quick.check().is_ok() && next.check().is_ok());
+        let stuck = admit(60, start).unwrap();
+        let quick = admit(40, start + Duration::from_secs(9)).unwrap();
+        assert!(admit(1, start + Duration::from_secs(9)).is_err());
+        let next = admit(50, start + Duration::from_secs(10)).unwrap();
+        assert!(stuck.get().is_err() && *quick.get().unwrap() == 40 && *next.get().unwrap() == 50);
         drop((stuck, quick, next));
         assert_eq!(admission.lock().bytes, 0);
+    }
+
+    #[test]
+    fn what_gave_way_is_gone_though_nobody_goes_on_with_it() {
+        let (admission, start) = (Arc::new(Admission::new(100, Duration::from_secs(10))), Instant::now());
+        let sent = Arc::new([0_u8; 90]);
+        let stuck = admission.admit(Arc::clone(&sent), 90, start).unwrap();
+        let next = admission.admit(Arc::new([1_u8; 90]), 90, start + Duration::from_secs(10)).unwrap();
+        assert_eq!(Arc::strong_count(&sent), 1, "held by nobody else any more");
+        drop((stuck, next));
     }
 }

@@ -48,7 +48,9 @@ pub(crate) struct Following {
     pub(crate) namespace: String,
     pub(crate) env: String,
     pub(crate) prefixes: Vec<String>,
-    /// How many services the watcher has at most.
+    /// How many services the watcher named besides; these are its first.
+    pub(crate) named: usize,
+    /// How many services the watcher has at most, of those that are not forgotten.
     pub(crate) most: usize,
 }
 
@@ -74,30 +76,58 @@ pub(super) type Service = (ServiceKey, Arc<Prepared>);
 
 #[derive(Debug, Default)]
 struct Marked {
-    services: Vec<Service>,
+    places: Vec<Place>,
+    /// Places of services that are forgotten, for others.
+    free: Vec<usize>,
     order: VecDeque<usize>,
-    is_marked: Vec<bool>,
     /// There were more services to take up than the watcher may have.
     overflown: bool,
 }
 
+/// A watcher's place for a service.
+#[derive(Debug)]
+struct Place {
+    /// `None` once it is forgotten.
+    service: Option<Service>,
+    is_marked: bool,
+    /// Whether another service was here before, and this one was never taken.
+    is_another: bool,
+}
+
 impl Marked {
-    fn mark(&mut self, service: usize) -> bool {
-        let Some(mark) = self.is_marked.get_mut(service) else { return false };
-        let is_news = !std::mem::replace(mark, true);
+    fn mark(&mut self, number: usize) -> bool {
+        let Some(place) = self.places.get_mut(number) else { return false };
+        let is_news = !std::mem::replace(&mut place.is_marked, true);
         if is_news {
-            self.order.push_back(service);
+            self.order.push_back(number);
         }
         is_news
     }
 
-    /// One service more, marked.
-    fn add(&mut self, service: Service) -> usize {
-        self.services.push(service);
-        self.is_marked.push(false);
-        let service = self.services.len() - 1;
-        self.mark(service);
-        service
+    /// One service more, marked; if there is room.
+    fn add(&mut self, service: Service, most: usize) -> Option<usize> {
+        let place = Place { service: Some(service), is_marked: false, is_another: false };
+        let number = match self.free.pop() {
+            Some(free) => {
+                *self.places.get_mut(free)? = Place { is_another: true, ..place };
+                free
+            }
+            None if self.places.len() < most => {
+                self.places.push(place);
+                self.places.len() - 1
+            }
+            None => return None,
+        };
+        self.mark(number);
+        Some(number)
+    }
+
+    /// Gives a place up, unless the watcher has still to be told of the service. Returns whether it did.
+    fn give_up(&mut self, number: usize) -> bool {
+        let Some(place) = self.places.get_mut(number).filter(|place| !place.is_marked) else { return false };
+        place.service = None;
+        self.free.push(number);
+        true
     }
 }
 
@@ -121,11 +151,9 @@ impl State {
             return;
         }
         let mut marked = marks.lock();
-        if marked.services.len() < most {
-            let service = marked.add((key.clone(), Arc::clone(prepared)));
-            watchers.insert(number, (service, Arc::clone(marks)));
-        } else {
-            marked.overflown = true;
+        match marked.add((key.clone(), Arc::clone(prepared)), most) {
+            Some(service) => _ = watchers.insert(number, (service, Arc::clone(marks))),
+            None => marked.overflown = true,
         }
         drop(marked);
         marks.news.notify_one();
@@ -172,6 +200,26 @@ impl Fanout {
         }
         drop(state);
         Ok(Watching { fanout: Arc::clone(self), number, marks })
+    }
+
+    /// These services are forgotten: who took them up gives up their places. If they appear again, they are new.
+    pub(crate) fn forget(&self, forgotten: &[ServiceKey]) {
+        if forgotten.is_empty() {
+            return;
+        }
+        let mut state = self.lock();
+        let State { watched, following, .. } = &mut *state;
+        for key in forgotten {
+            let Some(found) = watched.get_mut(key) else { continue };
+            // What somebody named is watched for as long as that lasts.
+            found.watchers.retain(|watcher, (place, marks)| {
+                let took_up = following.get(watcher).is_some_and(|(f, _)| *place >= f.named && f.takes(key));
+                !took_up || !marks.lock().give_up(*place)
+            });
+            if found.watchers.is_empty() {
+                watched.remove(key);
+            }
+        }
     }
 
     /// Tells those who watch these services that there are news.
@@ -222,17 +270,22 @@ impl Watching {
     /// A service that has news, and its number among the watcher's services, which begin with those given to
     /// [`Fanout::watch`]. The mark is gone then: look at the service after, not before.
     pub(crate) fn take(&self) -> Option<(usize, ServiceKey)> {
-        self.take_prepared().map(|(number, (key, _))| (number, key))
+        self.take_prepared().map(|(number, (key, _), _)| (number, key))
     }
 
-    /// As [`Watching::take`], with what all watchers of the service are told.
-    pub(super) fn take_prepared(&self) -> Option<(usize, Service)> {
+    /// As [`Watching::take`], with what all watchers of the service are told, and whether another service had this number until
+    /// now.
+    pub(super) fn take_prepared(&self) -> Option<(usize, Service, bool)> {
         let mut marked = self.marks.lock();
-        let service = marked.order.pop_front()?;
-        if let Some(mark) = marked.is_marked.get_mut(service) {
-            *mark = false;
+        loop {
+            let number = marked.order.pop_front()?;
+            let Some(place) = marked.places.get_mut(number) else { continue };
+            place.is_marked = false;
+            let is_another = std::mem::take(&mut place.is_another);
+            if let Some(service) = &place.service {
+                return Some((number, service.clone(), is_another));
+            }
         }
-        marked.services.get(service).map(|own| (service, own.clone()))
     }
 
     /// Waits until [`Watching::take`] may have something. Wakes up for nothing at times.
@@ -242,7 +295,8 @@ impl Watching {
 
     /// The services.
     pub(crate) fn services(&self) -> Vec<ServiceKey> {
-        self.marks.lock().services.iter().map(|(key, _)| key.clone()).collect()
+        let marked = self.marks.lock();
+        marked.places.iter().filter_map(|place| Some(place.service.as_ref()?.0.clone())).collect()
     }
 }
 
@@ -302,7 +356,7 @@ mod tests {
         let fanout = Arc::new(Fanout::new(9));
         let watching = fanout.watch(vec![key("shop.a")]).unwrap();
         let (namespace, env, prefixes) = ("default".into(), "default".into(), vec!["shop.".into()]);
-        let following = Following { namespace, env, prefixes, most: 3 };
+        let following = Following { namespace, env, prefixes, named: 1, most: 3 };
         watching.follow(following, || vec![key("shop.a"), key("shop.b")]);
         fanout.notify(&[key("shop.c"), key("other"), key("shop.c")]);
         assert_eq!(drain(&watching), [0, 1, 2]);
@@ -312,5 +366,35 @@ mod tests {
         assert!(watching.is_overflown() && !fanout.lock().watched.contains_key(&key("shop.d")));
         drop(watching);
         assert!(fanout.lock().watched.is_empty() && fanout.lock().following.is_empty());
+    }
+
+    #[test]
+    fn services_that_are_forgotten_leave_their_places_to_others() {
+        let fanout = Arc::new(Fanout::new(9));
+        let watching = fanout.watch(vec![key("shop.a")]).unwrap();
+        let (namespace, env, prefixes) = ("default".into(), "default".into(), vec!["shop.".into()]);
+        watching.follow(Following { namespace, env, prefixes, named: 1, most: 3 }, Vec::new);
+        let mut told = Vec::new();
+        for n in 0..100 {
+            let (come, gone) = (key(&format!("shop.s{n}")), key(&format!("shop.s{}", n + 1)));
+            fanout.notify(&[come.clone(), gone.clone()]);
+            // What is still to be told is not given up; what was named never is.
+            fanout.forget(&[gone.clone(), key("shop.a")]);
+            told.extend(
+                std::iter::from_fn(|| watching.take_prepared()).map(|(n, (key, _), new)| (n, key, new)),
+            );
+            fanout.forget(&[come, gone]);
+        }
+        assert!(!watching.is_overflown());
+        assert_eq!(watching.services(), [key("shop.a")]);
+        assert_eq!(told.len(), 201);
+        assert!(
+            told[..3].iter().all(|(.., another)| !another) && told[3..].iter().all(|(.., another)| *another)
+        );
+        assert_eq!(fanout.lock().watched.len(), 1);
+        fanout.notify(&[key("shop.a")]);
+        assert_eq!(drain(&watching), [0]);
+        drop(watching);
+        assert!(fanout.lock().watched.is_empty());
     }
 }

@@ -2,6 +2,7 @@
 
 mod admission;
 mod fanout;
+mod large;
 mod pace;
 mod prepared;
 
@@ -13,10 +14,10 @@ use bowline_registry_bowline::names::{canonical, is_prefix};
 use bowline_rpc::{Encoded, Streaming};
 use tokio::time::Instant;
 
-pub(crate) use admission::Admission;
-use admission::Admitted;
+pub(crate) use admission::{Admission, Admitted};
 use fanout::Service;
 pub(crate) use fanout::{Fanout, Following, Watching};
+pub(crate) use large::bounded;
 pub(crate) use pace::Pace;
 use prepared::{Position, Snapshot, Told};
 
@@ -106,6 +107,7 @@ fn following(shared: &Shared, request: &WatchRequest) -> Result<Option<Following
         namespace: canonical(&request.namespace).into(),
         env: canonical(&request.env).into(),
         prefixes: request.prefixes.clone(),
+        named: request.services.len(),
         most: shared.config.limits.services_per_watch,
     }))
 }
@@ -114,6 +116,8 @@ fn following(shared: &Shared, request: &WatchRequest) -> Result<Option<Following
 #[derive(Clone, Copy)]
 enum Known {
     Nothing,
+    /// Nothing; its number was another one's before, of which all was said.
+    Another,
     /// Something of another life of this node, or of another node.
     OtherEpoch,
     /// This revision, though SYNCED has not been said on this stream.
@@ -126,10 +130,9 @@ enum Known {
 enum Sending {
     List {
         key: ServiceKey,
-        snapshot: Arc<Snapshot>,
         next: usize,
         with_removed: bool,
-        admitted: Admitted,
+        admitted: Admitted<Snapshot>,
     },
     /// Only SYNCED is missing.
     Synced(ServiceKey, Position),
@@ -173,7 +176,10 @@ impl Watch {
                     "the services under these prefixes became too many for this stream; watch again",
                 ));
             }
-            if let Some((number, service)) = self.watching.take_prepared() {
+            if let Some((number, service, is_another)) = self.watching.take_prepared() {
+                if let Some(known) = self.known.get_mut(number).filter(|_| is_another) {
+                    *known = Known::Another;
+                }
                 if let Some(response) = self.look(number, service)? {
                     self.told_at = Some(Instant::now());
                     return Ok(response);
@@ -198,11 +204,10 @@ impl Watch {
         let (key, position) = match self.sending.take() {
             None => return Ok(None),
             Some(Sending::Synced(key, position)) => (key, position),
-            Some(Sending::List { key, snapshot, next, with_removed, admitted }) => {
-                admitted.check()?;
+            Some(Sending::List { key, next, with_removed, admitted }) => {
+                let snapshot = admitted.get()?;
                 if let Some(message) = snapshot.message(next, with_removed) {
-                    self.sending =
-                        Some(Sending::List { key, snapshot, next: next + 1, with_removed, admitted });
+                    self.sending = Some(Sending::List { key, next: next + 1, with_removed, admitted });
                     return Ok(Some(message));
                 }
                 (key, snapshot.position)
@@ -231,7 +236,7 @@ impl Watch {
         }
         let known = self.known.get(service).copied().unwrap_or(Known::Nothing);
         let (revision, was_synced, with_removed) = match known {
-            Known::Nothing => (None, false, false),
+            Known::Nothing | Known::Another => (None, false, false),
             Known::OtherEpoch => (None, false, true),
             Known::Resumed(revision) => (Some(revision), false, false),
             Known::Synced(revision) => (Some(revision), true, false),
@@ -249,9 +254,9 @@ impl Watch {
                 (position, Some(message))
             }
             Told::Snapshot(snapshot) => {
-                let admitted = self.shared.admission.admit(snapshot.bytes(), self.shared.now())?;
-                let position = snapshot.position;
-                self.sending = Some(Sending::List { key, snapshot, next: 0, with_removed, admitted });
+                let (position, bytes) = (snapshot.position, snapshot.bytes());
+                let admitted = self.shared.admission.admit(snapshot, bytes, self.shared.now())?;
+                self.sending = Some(Sending::List { key, next: 0, with_removed, admitted });
                 (position, None)
             }
         };
@@ -261,6 +266,7 @@ impl Watch {
         if let Some((first, left)) = &mut self.unsynced
             && service < *first
             && !was_synced
+            && !matches!(known, Known::Another)
         {
             *left -= 1;
         }

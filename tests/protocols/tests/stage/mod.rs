@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bowline::discovery::{Discovery, Publisher, Resolver, Watcher};
-use bowline_client::{Balance, Channel, ChannelBuilder, ChannelOptions, Ejection};
+use bowline_client::{Balance, Channel, ChannelBuilder, ChannelOptions, ClientPolicies, Ejection};
 use bowline_core::{Context, Error, Instance, Result, Tenant};
 use bowline_rpc::{Body, BoxFuture};
 use bowline_server::{Middleware, Next, Server, ServerOptions};
@@ -130,6 +130,7 @@ pub(crate) struct Stage {
     pub(crate) publisher: Publisher,
     pub(crate) metrics: Metrics,
     pub(crate) channel: Channel,
+    pub(crate) policies: ClientPolicies,
     pub(crate) client: testing::Client,
 }
 
@@ -144,16 +145,16 @@ impl Stage {
         more: impl FnOnce(ChannelBuilder) -> ChannelBuilder,
     ) -> Self {
         let (publisher, _) = Publisher::pair("test");
-        let metrics = Metrics::new();
+        let (metrics, policies) = (Metrics::new(), ClientPolicies::default());
         publisher.publish(stands.iter().map(|stand| stand.instance.clone()));
         let resolver = Resolver::new().with_registry(Arc::new(One(publisher.clone())));
         let builder = Channel::builder("discovery:///test")
-            .options(ChannelOptions { balance, ..ChannelOptions::default() })
+            .options(ChannelOptions { balance, policies: policies.clone(), ..ChannelOptions::default() })
             .resolver(Arc::new(resolver))
             .calls(CallMetrics::new(&metrics, Side::Client));
         let channel = more(builder).build().unwrap();
         let client = testing::Client::new(channel.caller().unwrap());
-        Self { publisher, metrics, channel, client }
+        Self { publisher, metrics, channel, policies, client }
     }
 
     pub(crate) async fn ask(&self, cx: &Context) -> Result<Everything> {

@@ -15,6 +15,9 @@ use super::world::{Checked, Host, World};
 /// call that nobody takes, and another one.
 pub(super) const CALM: Duration = Duration::from_secs(10);
 
+/// How long a word may be on its way while nothing is broken: over three streams, each of which takes 22 ms at most.
+const ON_ITS_WAY: Duration = Duration::from_millis(70);
+
 impl World {
     /// What those who follow node `n` see now, and whether it may be.
     pub(super) fn look(&mut self, n: usize) -> Checked {
@@ -33,12 +36,13 @@ impl World {
                 }
                 Seen::Went { id, holder, reason } => {
                     self.tell(|| format!("node {n}: {key} {id} of {holder} is gone, {reason:?}"));
-                    if reason == RemovalReason::REMOVAL_REASON_CANCELLED
-                        && let Some(node) = &mut self.hosts[n].node
-                    {
+                    self.check_gone(n, &id, &holder)?;
+                    let now = self.now();
+                    let Some(node) = &mut self.hosts[n].node else { continue };
+                    if reason == RemovalReason::REMOVAL_REASON_CANCELLED {
                         node.cancelled.insert(Arc::clone(&holder));
                     }
-                    self.check_gone(n, &id, &holder)?;
+                    node.went.insert(holder, now);
                 }
             }
         }
@@ -55,6 +59,11 @@ impl World {
         }
         // A node that has died since knows nothing of that.
         if self.hosts[renewed].node.as_ref().is_none_or(|node| node.booted > at) {
+            return Ok(());
+        }
+        // It was gone there as well, rightly, before it came anew; that word may still be on its way.
+        let went = self.hosts[renewed].node.as_ref().and_then(|node| node.went.get(holder));
+        if went.is_some_and(|went| *went + ON_ITS_WAY > now) {
             return Ok(());
         }
         let calm = |host: &Host| host.disturbed + CALM <= now && host.node.is_some();

@@ -10,6 +10,7 @@ use bowline_registry::store::FactKey;
 use super::client::{Request, Response};
 use super::node::Beat;
 use super::operators::Wish;
+use super::persistent::Asked;
 
 #[derive(Debug)]
 pub(super) enum Event {
@@ -35,6 +36,10 @@ pub(super) enum Event {
     Operators,
     /// What one of them wants reaches a node.
     Wish { node: usize, of: FactKey, wish: Wish },
+    /// Somebody registers something persistent, or takes it out.
+    Persist,
+    /// That reaches a node.
+    Persistent { node: usize, number: usize, asked: Asked },
     /// Something breaks.
     Break,
     /// What broke is mended.

@@ -9,6 +9,7 @@
 //! - nothing comes back once it was cancelled;
 //! - whoever follows a node has exactly what it has;
 //! - a node that is up serves, alone if it must;
+//! - a persistent instance stays until somebody takes it out, whoever checks it and whatever comes of that, and then it is gone;
 //! - no node goes back behind what it knew of an override, and one that was taken back stays so until it is set anew;
 //! - whoever is overdue in a protected group is held; of a service no sweep takes out more than 15 %, or one;
 //!
@@ -26,6 +27,7 @@ mod faults;
 mod network;
 mod node;
 mod operators;
+mod persistent;
 mod plan;
 mod streams;
 mod sums;

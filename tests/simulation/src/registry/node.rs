@@ -62,6 +62,8 @@ pub(super) struct Node {
     pub(super) views: BTreeMap<ServiceKey, View>,
     /// Who was seen to cancel here.
     pub(super) cancelled: BTreeSet<Arc<str>>,
+    /// When each holder's instance was last seen to go here.
+    pub(super) went: BTreeMap<Arc<str>, Instant>,
     pub(super) booted: Instant,
     pub(super) ready: bool,
     heard: BTreeMap<Owner, HeardOf>,
@@ -85,6 +87,7 @@ impl Node {
             tended: Tended::default(),
             views: BTreeMap::new(),
             cancelled: BTreeSet::new(),
+            went: BTreeMap::new(),
             booted: now,
             ready: false,
             heard: BTreeMap::new(),

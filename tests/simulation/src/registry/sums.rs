@@ -32,9 +32,14 @@ pub(super) enum Reached {
     ProtectionOver,
     ProtectionEndedByHand,
     Expired,
+    Persisted,
+    TakenOver,
+    HealthChanged,
+    TakenOut,
+    TakenOutApart,
 }
 
-const NAMES: [&str; 25] = [
+const NAMES: [&str; 30] = [
     "partitions",
     "nodes apart whom clients all reach",
     "one-way cuts",
@@ -60,6 +65,11 @@ const NAMES: [&str; 25] = [
     "protections over by themselves",
     "protections ended by hand",
     "leases run out",
+    "persistent instances registered",
+    "persistent instances taken over from lost nodes",
+    "changes of their health",
+    "persistent instances taken out",
+    "persistent instances taken out while nodes were apart",
 ];
 
 /// What happened in a run, or in several.

@@ -15,6 +15,7 @@ use super::faults::Fault;
 use super::network::Network;
 use super::node::Node;
 use super::operators::Operators;
+use super::persistent::Persistent;
 use super::plan::Plan;
 use super::sums::{Reached, Sums};
 
@@ -65,6 +66,7 @@ pub(super) struct World {
     pub(super) network: Network,
     pub(super) hosts: Vec<Host>,
     pub(super) clients: Vec<Client>,
+    pub(super) persistent: Vec<Persistent>,
     pub(super) streams: BTreeMap<u64, Stream>,
     pub(super) next_stream: u64,
     pub(super) faults: BTreeMap<u64, Fault>,
@@ -101,6 +103,7 @@ impl World {
             events: Events::new(start),
             network: Network::new(nodes + ZONES),
             clients: Vec::new(),
+            persistent: Vec::new(),
             streams: BTreeMap::new(),
             next_stream: 0,
             faults: BTreeMap::new(),
@@ -120,6 +123,7 @@ impl World {
         world.events.after(Duration::from_secs(20), Event::Work);
         world.events.after(Duration::from_secs(40), Event::Break);
         world.events.after(Duration::from_secs(30), Event::Operators);
+        world.events.after(Duration::from_secs(10), Event::Persist);
         world.tell(|| format!("{:?}", world.plan));
         world
     }
@@ -162,6 +166,7 @@ impl World {
         self.end_protections()?;
         self.check_end(true)?;
         self.check_served()?;
+        self.check_persistent()?;
         self.sums.events = self.events.count();
         Ok(self.sums)
     }
@@ -238,7 +243,9 @@ impl World {
         // A node that stands still finds it all when it goes on.
         let paused = match &event {
             Event::Tick(n, _) | Event::Beats(n, _) | Event::Reset(_, n) => Some(*n),
-            Event::Request { node, .. } | Event::Wish { node, .. } => Some(*node),
+            Event::Request { node, .. } | Event::Wish { node, .. } | Event::Persistent { node, .. } => {
+                Some(*node)
+            }
             Event::Arrive(stream, way) => self.streams.get(stream).map(|s| s.ends[1 - way]),
             _ => None,
         };
@@ -283,6 +290,11 @@ impl World {
                 Ok(())
             }
             Event::Wish { node, of, wish } => self.wished(node, of, wish),
+            Event::Persist => {
+                self.persist();
+                Ok(())
+            }
+            Event::Persistent { node, number, asked } => self.persistent(node, number, asked),
             Event::Break => {
                 self.break_something();
                 Ok(())
@@ -325,6 +337,7 @@ impl World {
         self.events.after(TICK, Event::Tick(n, life));
         let beats = node.tick((&self.plan, TICK), &self.rng, &mut self.sums, now);
         let beats = beats.map_err(|e| format!("node {n}: {e}"))?;
+        node.probe(!self.healed, &self.rng, &mut self.sums, now);
         for other in (0..self.hosts.len()).filter(|other| *other != n) {
             if let Some(delay) = self.network.send(n, other, &self.rng) {
                 self.events.after(delay, Event::Beats(other, beats.clone()));

@@ -116,10 +116,13 @@ impl World {
                 return Err(Failed { pushback: Some(Pushback::Never) });
             }
             made += 1;
-            let Err(failed) = self.call(layer + 1, second) else {
-                self.layers[layer][instance].throttle.accepted(now);
-                return Ok(());
-            };
+            let called = self.call(layer + 1, second);
+            let throttle = &self.layers[layer][instance].throttle;
+            match &called {
+                Ok(()) => throttle.accepted(now),
+                Err(_) => throttle.refused(now),
+            }
+            let Err(failed) = called else { return Ok(()) };
             let again = match self.retries {
                 Retries::None => Err(GiveUp::Attempts),
                 Retries::Naive if made < 3 => Ok(Duration::ZERO),

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::params::Params;
 use super::{answer, http_status};
-use crate::access::Right;
+use crate::access::{Caller, Right};
 use crate::node::Shared;
 
 /// Who registers over HTTP: an address is all it has to tell one process from another.
@@ -160,12 +160,17 @@ async fn read(request: Request<Body>) -> Result<Params> {
     Params::read(&[parts.uri.query().unwrap_or_default().as_bytes(), &form])
 }
 
-/// Fails unless who asks may do what is asked. A token is in the header, or a parameter.
+/// Who asks. A token is in the header, or a parameter.
+fn caller(shared: &Shared, scope: &Scope, params: &Params) -> Result<Caller> {
+    match params.text("accessToken") {
+        "" => Ok(shared.caller(&scope.cx)),
+        token => shared.access.caller(Some(token)),
+    }
+}
+
+/// Fails unless who asks may do what is asked.
 fn allow(shared: &Shared, right: Right, scope: &Scope, params: &Params) -> Result<()> {
-    let caller = match params.text("accessToken") {
-        "" => shared.caller(&scope.cx),
-        token => shared.access.caller(Some(token))?,
-    };
+    let caller = caller(shared, scope, params)?;
     shared.access.check(&caller, right, names::namespace_of(params.text("namespaceId")))
 }
 
@@ -183,7 +188,10 @@ fn run(shared: &Arc<Shared>, method: Method, scope: &Scope, params: &Params) -> 
         Method::Beat => v1::beat(shared, params),
         Method::Services => v1::services(shared, params),
         Method::Service => v1::service(shared, params),
-        Method::Metrics => Ok(v1::metrics(shared)),
+        Method::Metrics => {
+            let caller = caller(shared, scope, params)?;
+            Ok(v1::metrics(shared, shared.access.check_any(&caller, Right::Read).is_ok()))
+        }
         Method::Login => login(shared, params).map(Said::Json),
         Method::Live => alive(shared).map(|()| Said::Text("OK")),
         Method::RegisterV3 => v3::register(shared, params),

@@ -206,13 +206,16 @@ pub(super) fn service(shared: &Shared, params: &Params) -> Result<Said> {
     })))
 }
 
-/// What clients of Nacos 1 ask to learn whether the server is well.
-pub(super) fn metrics(shared: &Arc<Shared>) -> Said {
+/// What clients of Nacos 1 ask to learn whether the server is well. Who may read something is told also how much there is.
+pub(super) fn metrics(shared: &Arc<Shared>, may_read: bool) -> Said {
     let status = match (shared.is_closed(), shared.check_serving()) {
         (true, _) => "DOWN",
         (false, Err(_)) => "STARTING",
         (false, Ok(())) => "UP",
     };
+    if !may_read {
+        return Said::Json(json!({"status": status}));
+    }
     let counts = shared.store().counts();
     Said::Json(json!({"status": status, "serviceCount": counts.services, "instanceCount": counts.instances}))
 }

@@ -488,3 +488,48 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn services_that_come_and_go_all_the_time_do_not_pile_up() {
+    let mut f = Fixture::new();
+    let flap = |f: &mut Fixture, service: &str| {
+        f.register(Registering { holder: "".into(), ..asked(service, "a", "1") }).unwrap();
+        assert!(f.store.deregister(&key(service), "a", "", f.now));
+        f.now += SEC / 1_000;
+    };
+    flap(&mut f, "first");
+    for n in 0..20_000 {
+        flap(&mut f, if n % 2 == 0 { "s" } else { "t" });
+    }
+    assert!(f.store.emptied.len() < 200, "{}", f.store.emptied.len());
+    // Each is still forgotten in its time.
+    f.now += Config::default().forget_after;
+    f.store.expire(f.now, 100);
+    assert_eq!((f.store.counts().services, f.store.emptied.len()), (0, 0));
+}
+
+#[test]
+fn of_overrides_that_were_taken_back_the_oldest_are_forgotten_beyond_a_number() {
+    let mut f = Fixture::with(|config| config.limits.overrides = 10);
+    let (most, weight) = (overrides::MOST_TAKEN_BACK, Override { weight: Some(1), ..Override::default() });
+    for n in 0..most + 100 {
+        let id = format!("i{n}");
+        f.up("s", &id);
+        f.store.set_override(&key("s"), &id, &weight, f.now).unwrap();
+        assert!(f.store.clear_override(&key("s"), &id, Parts::ALL, f.now));
+        // Half of the instances stay.
+        if n % 2 == 0 {
+            f.down("s", &id);
+        }
+    }
+    f.store.set_override(&key("s"), "i1", &weight, f.now).unwrap();
+    let known = f.store.fact_keys().into_iter().filter(|of| of.kind == Kind::Override).count();
+    assert_eq!((known, f.store.counts().overrides), (most + 1, 1));
+    assert!(f.store.overrides.kept(&key("s"), &"i99".into()).is_none(), "the oldest went");
+    // One that is set and taken back again and again is one.
+    for _ in 0..1_000 {
+        f.store.set_override(&key("s"), "i1", &weight, f.now).unwrap();
+        assert!(f.store.clear_override(&key("s"), "i1", Parts::ALL, f.now));
+    }
+    assert!(f.store.overrides.kept(&key("s"), &"i201".into()).is_some());
+}

@@ -310,15 +310,80 @@ fn a_slot_that_two_sides_gave_away_is_the_later_ones_and_the_other_gets_another(
     assert_eq!(slots.iter().map(|s| s.member.as_str()).collect::<Vec<_>>(), ["b", "a"]);
 }
 
-#[test]
-fn what_two_sides_checked_is_one_nodes_again_and_nobody_insists() {
-    let mut nodes = Nodes::new(2);
+/// Somebody registers what the nodes are to check.
+fn checked(holder: &str) -> Registering {
     let endpoints = vec!["http://10.0.0.1:80".to_owned()];
     let probe = TcpProbe::default().into();
     let check = HealthCheck { probe: Some(probe), ..Default::default() };
     let instance = Instance { id: "a".into(), endpoints, check: check.into(), ..Default::default() };
     let record = Arc::new(Record::new(instance, &Limits::default()).unwrap());
-    nodes.register(0, Registering { record, ..asked("s", "a", "1") }).unwrap();
+    Registering { record, holder: holder.into(), ..asked("s", "a", "1") }
+}
+
+/// Which stores have it.
+fn has(nodes: &Nodes) -> Vec<bool> {
+    nodes.stores.iter().map(|s| s.instance(&key("s"), "a").is_some()).collect()
+}
+
+#[test]
+fn what_an_operator_took_out_stays_so_though_its_probes_flapped_before_that_was_heard() {
+    for holder in ["", "p1"] {
+        let mut nodes = Nodes::new(2);
+        nodes.register(0, checked(holder)).unwrap();
+        let now = nodes.now;
+        assert!(nodes.stores[0].set_health(&key("s"), "a", true, now));
+        nodes.settle(&[of("a")]);
+        // It is taken out at the second node; the first has not heard so, and its probe fails and succeeds meanwhile.
+        assert!(nodes.stores[1].deregister(&key("s"), "a", "", now));
+        assert!(nodes.stores[0].set_health(&key("s"), "a", false, now));
+        assert!(nodes.stores[0].set_health(&key("s"), "a", true, now));
+        nodes.settle(&[of("a")]);
+        assert_eq!(has(&nodes), [false, false]);
+        // Whoever wants it again has it again, on whichever node.
+        nodes.register(1, checked(holder)).unwrap();
+        nodes.settle(&[of("a")]);
+        assert_eq!(has(&nodes), [true, true]);
+    }
+}
+
+#[test]
+fn what_an_operator_took_out_stays_so_though_another_node_took_it_over_meanwhile() {
+    let owner = |node| Owner { node, life: (1 << 40) + node };
+    let mut nodes = Nodes::new(3);
+    nodes.register(0, checked("")).unwrap();
+    let now = nodes.now;
+    assert!(nodes.stores[0].set_health(&key("s"), "a", true, now));
+    nodes.settle(&[of("a")]);
+    // Two lose sight of the first, one of them takes over, and its probes fail. At the first it is taken out.
+    nodes.stores[1].set_live([owner(3)].into_iter().collect(), now);
+    nodes.stores[2].set_live([owner(2)].into_iter().collect(), now);
+    nodes.stores[0].set_live(BTreeSet::new(), now);
+    assert!(nodes.stores[0].deregister(&key("s"), "a", "", now));
+    assert_eq!(nodes.stores[1].tend_checked(true, now).len(), 1);
+    assert!(nodes.stores[1].set_health(&key("s"), "a", false, now));
+    nodes.stores.iter_mut().for_each(|s| s.set_live((1..=3).map(owner).collect(), now));
+    nodes.settle(&[of("a")]);
+    assert_eq!(has(&nodes), [false, false, false]);
+}
+
+#[test]
+fn who_registers_a_checked_instance_again_after_it_was_taken_out_has_it_though_that_was_not_heard() {
+    let mut nodes = Nodes::new(2);
+    nodes.register(0, checked("")).unwrap();
+    nodes.settle(&[of("a")]);
+    // Taken out at the first, and registered again at the second, which had heard something later.
+    let now = nodes.now;
+    assert!(nodes.stores[0].deregister(&key("s"), "a", "", now));
+    nodes.register(1, Registering { record: record("b", "1"), ..asked("s", "b", "1") }).unwrap();
+    nodes.register(1, checked("")).unwrap();
+    nodes.settle(&[of("a"), of("b")]);
+    assert_eq!(has(&nodes), [true, true]);
+}
+
+#[test]
+fn what_two_sides_checked_is_one_nodes_again_and_nobody_insists() {
+    let mut nodes = Nodes::new(2);
+    nodes.register(0, checked("h")).unwrap();
     nodes.settle(&[of("a")]);
     // Each loses sight of the other, and the second one takes over; both go on checking.
     let (now, alone) = (nodes.now, BTreeSet::new());

@@ -3,7 +3,8 @@
 //! A connection is a TCP connection: requests on it are those of the client that set the stream up on it. What the client
 //! registers is renewed for as long as the stream lives, and runs out [`NacosConfig::lease`] later, so that a client that
 //! comes back in time loses nothing. Everything that is told to a client, and every bound on it, is the stream's: nothing
-//! runs for a connection besides.
+//! runs for a connection besides. A stream that waits for a client to take something is not run at all; its server resets it
+//! then, after the same patience.
 
 mod connection;
 mod requests;
@@ -32,7 +33,8 @@ pub struct NacosConfig {
     /// every 5 s.
     #[serde(default = "idle", with = "bowline_config::duration")]
     pub idle: Duration,
-    /// A connection that leaves something unanswered for this long is cut, and one that was asked to go. 10 s.
+    /// A connection that leaves something unanswered for this long is cut, or takes nothing of what it is sent; and one that was
+    /// asked to go. 10 s.
     #[serde(default = "patience", with = "bowline_config::duration")]
     pub patience: Duration,
     /// Connections at a time; further ones wait. 10 000.

@@ -14,7 +14,7 @@ use http::{Request, Response};
 
 use super::connection::Hub;
 use super::{NacosConfig, requests, stream};
-use crate::Node;
+use crate::{Node, watch};
 
 /// A connection is not asked to end for its age: it stands for a client, which would have to register anew.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -47,11 +47,13 @@ impl Nacos {
         options.limits.max_age = FOR_EVER;
         options.listen = ListenAddr::Tcp(config.listen);
         let hub = Arc::new(Hub::new(node.shared(), config));
+        // A stream that takes nothing is not asked anything either: that is for who serves it to notice.
+        options.limits.write_timeout = hub.config.patience;
         let api = Api(Arc::clone(&hub));
         let server = Server::new("nacos", options)
             .mount(request::server(api.clone()))
             .mount(bi_request_stream::server(api))
-            .middleware(TellPeer);
+            .middleware(TellPeer(Arc::clone(&hub)));
         Ok(Self { server, bound: None, hub })
     }
 
@@ -129,8 +131,8 @@ impl bi_request_stream::Service for Api {
     }
 }
 
-/// Puts into the context of a request whom it comes from.
-struct TellPeer;
+/// Puts into the context of a request whom it comes from, and keeps large answers within their budget.
+struct TellPeer(Arc<Hub>);
 
 impl Middleware for TellPeer {
     fn call<'a>(
@@ -140,10 +142,11 @@ impl Middleware for TellPeer {
         next: Next<'a>,
     ) -> bowline_rpc::BoxFuture<'a, Result<Response<Body>>> {
         Box::pin(async move {
-            match request.extensions().get::<PeerAddr>().cloned() {
-                Some(peer) => next.run_with(&cx.with_value(peer), request).await,
-                None => next.run(request).await,
-            }
+            let response = match request.extensions().get::<PeerAddr>().cloned() {
+                Some(peer) => next.run_with(&cx.with_value(peer), request).await?,
+                None => next.run(request).await?,
+            };
+            watch::bounded(&self.0.shared, response)
         })
     }
 }

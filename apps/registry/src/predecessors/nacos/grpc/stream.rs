@@ -3,22 +3,25 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bowline_core::{Error, Instant, Result};
+use bowline_core::{Error, Instant, Result, Rng, SystemRng};
 use bowline_registry_nacos::api::{
     Body, ClientDetectionRequest, ConnectResetRequest, ConnectionSetupRequest, NotifySubscriberRequest,
     Payload, SetupAckRequest, kind, request_id,
 };
 use bowline_rpc::Streaming;
+use bowline_rpc::codegen::buffa::Message as _;
 
 use super::super::names::Name;
 use super::super::registry::{self, Wanted};
 use super::connection::{Hub, Place, Published, Subject};
-use crate::store::ServiceKey;
-use crate::watch::Watching;
+use crate::watch::{Admitted, Watching};
 
 /// How many pushes may wait for their answers; further ones wait for those.
 const UNANSWERED: usize = 64;
+/// How soon a push is tried again for which there was no room, and up to as much later by chance.
+const NO_ROOM: Duration = Duration::from_millis(500);
 /// What this server can do of what clients ask for by name.
 const ABILITIES: [&str; 3] = ["supportPersistentInstanceByGrpc", "fuzzyWatch", "lock"];
 
@@ -72,6 +75,8 @@ async fn set_up(
         watching: None,
         told: BTreeMap::new(),
         queue: VecDeque::new(),
+        to_tell: VecDeque::new(),
+        sending: None,
         unanswered: VecDeque::new(),
         count: 0,
         told_at: None,
@@ -93,8 +98,12 @@ struct Stream {
     watching: Option<Arc<Watching>>,
     /// The revision of each subscription that the client was told last.
     told: BTreeMap<Subject, u64>,
-    /// What is to be sent: what concerns the connection, and of one service what is told to each of its subscriptions.
+    /// What is to be sent: what concerns the connection, and at most one push.
     queue: VecDeque<Payload>,
+    /// The subscriptions to one service that are still to be told of it. A push is made when there is room for it to be sent.
+    to_tell: VecDeque<(Subject, Name)>,
+    /// The room of the push that was sent last, until the client takes the next.
+    sending: Option<Admitted<()>>,
     /// What the client has not answered yet, and until when it may; the oldest first.
     unanswered: VecDeque<(String, Instant)>,
     count: u64,
@@ -121,6 +130,8 @@ enum Event {
 impl Stream {
     /// What the client is told next; `None` at the end.
     async fn next(&mut self) -> Result<Option<Payload>> {
+        // It has taken what it was sent.
+        self.sending = None;
         loop {
             if let Some(payload) = self.queue.pop_front() {
                 return Ok(Some(payload));
@@ -128,9 +139,16 @@ impl Stream {
             if self.look()? {
                 continue;
             }
-            // It has all there is. What comes closely after that waits for what comes with it.
-            let rest_until = self.told_at.take().map(|at| at + self.hub.shared.pause());
-            self.rest_until = self.rest_until.max(rest_until);
+            if self.to_tell.is_empty() {
+                // It has all there is. What comes closely after that waits for what comes with it.
+                let rest_until = self.told_at.take().map(|at| at + self.hub.shared.pause());
+                self.rest_until = self.rest_until.max(rest_until);
+            }
+            // However much the client says meanwhile.
+            if self.wake() <= self.hub.shared.now() && self.leaving.is_none() {
+                self.tick()?;
+                continue;
+            }
             match self.event().await? {
                 Event::Said(None) => return Ok(None),
                 Event::Said(Some(payload)) => self.answered(&payload),
@@ -146,14 +164,18 @@ impl Stream {
         }
     }
 
+    /// When something is due though nothing happens.
+    fn wake(&self) -> Instant {
+        let unanswered = self.unanswered.front().map(|(_, until)| *until);
+        let detect = self.place.connection.heard_at().map(|heard| heard + self.hub.config.idle);
+        let detect = detect.filter(|_| self.unanswered.is_empty());
+        let dates = [self.rest_until, self.leaving, unanswered, detect];
+        dates.into_iter().flatten().fold(self.renew_at, Instant::min)
+    }
+
     async fn event(&mut self) -> Result<Event> {
         let connection = Arc::clone(&self.place.connection);
-        let mut wake = self.renew_at;
-        let dates = [self.rest_until, self.leaving, self.unanswered.front().map(|(_, until)| *until)];
-        let detect = connection.heard_at().map(|heard| heard + self.hub.config.idle);
-        for date in dates.into_iter().chain([detect.filter(|_| self.unanswered.is_empty())]).flatten() {
-            wake = wake.min(date);
-        }
+        let wake = self.wake();
         let watching = self.watching.clone().filter(|_| self.may_tell());
         let news = async {
             match &watching {
@@ -215,45 +237,59 @@ impl Stream {
         }
         // What is subscribed to anew is told anew.
         self.told.retain(|subject, _| subjects.contains(subject));
+        self.to_tell.retain(|(subject, _)| subjects.contains(subject));
     }
 
     fn may_tell(&self) -> bool {
         self.unanswered.len() < UNANSWERED && self.leaving.is_none() && self.rest_until.is_none()
     }
 
-    /// Looks for news of a service. Returns whether there may be more.
+    /// Looks for news of a service, and makes the next push. Returns whether there may be more to do.
     fn look(&mut self) -> Result<bool> {
         if !self.may_tell() {
             return Ok(false);
         }
-        let Some(watching) = self.watching.clone() else { return Ok(false) };
-        let Some((_, key)) = watching.take() else {
+        if let Some((subject, name)) = self.to_tell.pop_front() {
+            self.tell(subject, name)?;
+            return Ok(true);
+        }
+        let Some((_, key)) = self.watching.as_ref().and_then(|watching| watching.take()) else {
             return Ok(false);
         };
-        for (subject, name) in self.place.connection.subscriptions(&key) {
-            self.tell(&key, subject, &name)?;
-        }
+        self.to_tell.extend(self.place.connection.subscriptions(&key));
         Ok(true)
     }
 
-    fn tell(&mut self, key: &ServiceKey, subject: Subject, name: &Name) -> Result<()> {
-        let wanted = Wanted { clusters: &subject.1, healthy_only: false };
-        let (revision, service_info) = registry::info(&self.hub.shared, key, name, wanted);
+    fn tell(&mut self, subject: Subject, name: Name) -> Result<()> {
+        let key = &subject.0;
+        let revision = self.hub.shared.store().position(key).0;
         if self.told.get(&subject) == Some(&revision) {
             return Ok(());
         }
-        self.told.insert(subject, revision);
-        self.told_at = Some(self.hub.shared.now());
+        let wanted = Wanted { clusters: &subject.1, healthy_only: false };
+        let (shared, now) = (Arc::clone(&self.hub.shared), self.hub.shared.now());
+        let (revision, service_info) = registry::info(&shared, key, &name, wanted);
         let (service_name, group_name) = (name.service.clone(), name.group.clone());
         let namespace = match key.namespace() {
             "default" => "public".to_owned(),
             other => other.to_owned(),
         };
-        self.ask(|request_id| {
-            let notify =
-                NotifySubscriberRequest { request_id, namespace, service_name, group_name, service_info };
-            notify.payload()
-        })
+        let request_id = self.id();
+        let notify =
+            NotifySubscriberRequest { request_id, namespace, service_name, group_name, service_info };
+        let push = notify.payload()?;
+        let Ok(room) = shared.admission.admit(Arc::new(()), push.encoded_len() as usize, now) else {
+            // Too much is on its way to others; it is told what is so by then.
+            self.to_tell.push_front((subject, name));
+            self.rest_until = Some(now + NO_ROOM + SystemRng.jitter(NO_ROOM));
+            return Ok(());
+        };
+        self.sending = Some(room);
+        self.told.insert(subject, revision);
+        self.told_at = Some(now);
+        self.unanswered.push_back((notify.request_id, now + self.hub.config.patience));
+        self.queue.push_back(push);
+        Ok(())
     }
 
     /// Does what is due.

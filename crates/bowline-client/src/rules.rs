@@ -1,0 +1,204 @@
+//! What counts for each operation, and what is known of it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bowline_core::{Code, Context, Criticality, Error, Instant, MethodKind, Operation, Result, SystemRng};
+use bowline_resilience::{
+    Breaker, Budget, ClientPolicy, Hedge, Open, Policies, RetryOptions, Throttle, Throttled, Trial, reason,
+};
+use bowline_rpc::headers::IDEMPOTENCY_KEY;
+use bowline_telemetry::{CallMetrics, Metrics, OperationMetrics, OperationRejections, Rejections, Side};
+use http::{Method, Request};
+
+use crate::ClientPolicies;
+
+/// How long a call that the throttle held back is to wait: in that time a tenth of what the throttle knows is new.
+const THROTTLED_FOR: Duration = Duration::from_secs(1);
+
+/// The operations of one target, found by their paths.
+pub(crate) struct Operations {
+    calls: CallMetrics,
+    rejections: Rejections,
+    policies: ClientPolicies,
+    known: RwLock<Known>,
+    /// How much may be sent again, to the target as a whole.
+    pub(crate) budget: Budget,
+}
+
+struct Known {
+    /// Of which change of the policies this is.
+    change: u64,
+    policies: Policies<ClientPolicy>,
+    operations: HashMap<String, Arc<Rules>>,
+}
+
+/// One operation.
+pub(crate) struct Rules {
+    pub(crate) metrics: Arc<OperationMetrics>,
+    pub(crate) rejections: Arc<OperationRejections>,
+    policy: ClientPolicy,
+    pub(crate) retry: RetryOptions,
+    pub(crate) hedge: Option<Hedge>,
+    throttle: Throttle,
+    breaker: Option<Arc<Breaker>>,
+    /// By the policy, or by the proto.
+    idempotent: bool,
+}
+
+impl Operations {
+    pub(crate) fn new(calls: CallMetrics, rejections: Option<Rejections>, policies: ClientPolicies) -> Self {
+        let (change, current) = (policies.changes(), policies.current());
+        let of_all = current.of(&Operation::new("", "", MethodKind::Unary));
+        let budget = Budget::new(of_all.budget.unwrap_or_default(), Instant::now());
+        let known = RwLock::new(Known { change, policies: current, operations: HashMap::new() });
+        let rejections = rejections.unwrap_or_else(|| Rejections::new(&Metrics::new(), Side::Client));
+        Self { calls, rejections, policies, known, budget }
+    }
+
+    pub(crate) fn of(&self, operation: &Operation) -> Arc<Rules> {
+        let change = self.policies.changes();
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(rules) = known.operations.get(operation.path()).filter(|_| known.change == change) {
+            return Arc::clone(rules);
+        }
+        drop(known);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.change != change {
+            known.take(change, self.policies.current());
+        }
+        let Known { policies, operations, .. } = &mut *known;
+        let new = || Arc::new(self.rules(operation, policies.of(operation)));
+        Arc::clone(operations.entry(operation.path().to_owned()).or_insert_with(new))
+    }
+
+    fn rules(&self, operation: &Operation, policy: ClientPolicy) -> Rules {
+        let now = Instant::now();
+        Rules {
+            metrics: self.calls.operation(operation),
+            rejections: self.rejections.operation(operation),
+            retry: policy.retry.unwrap_or_default(),
+            hedge: policy.hedge.map(|options| Hedge::new(options, now)),
+            throttle: Throttle::new(policy.throttle.unwrap_or_default(), now),
+            breaker: policy.breaker.map(|options| Breaker::new(options, now)),
+            idempotent: policy.idempotent.unwrap_or(operation.idempotency().can_repeat()),
+            policy,
+        }
+    }
+}
+
+impl Known {
+    /// Takes other policies. What an operation's stay as they are for keeps what is known of it.
+    fn take(&mut self, change: u64, policies: Policies<ClientPolicy>) {
+        self.operations.retain(|path, rules| {
+            let names = path.trim_start_matches('/').split_once('/');
+            let (service, method) = names.unwrap_or((path, ""));
+            policies.of(&Operation::new(service, method, MethodKind::Unary)) == rules.policy
+        });
+        (self.change, self.policies) = (change, policies);
+    }
+}
+
+impl Rules {
+    /// The most time that all attempts get together.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.policy.timeout
+    }
+
+    /// The most time that one attempt gets.
+    pub(crate) fn attempt_timeout(&self) -> Option<Duration> {
+        self.policy.attempt_timeout
+    }
+
+    /// Whether the last good answer may stand in for one.
+    pub(crate) fn keeps_last_good(&self) -> bool {
+        self.policy.last_good == Some(true)
+    }
+
+    /// Whether the same requests at the same time are one.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.policy.singleflight == Some(true)
+    }
+
+    /// Whether a request may be done twice: by the policy or the proto, by HTTP (RFC 9110, 9.2.2), or because it has a key
+    /// by which the server tells repetitions. The policy's no is final.
+    pub(crate) fn is_idempotent<B>(&self, request: &Request<B>) -> bool {
+        if self.idempotent {
+            return true;
+        }
+        let by_method = [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS];
+        self.policy.idempotent != Some(false)
+            && (by_method.contains(request.method()) || request.headers().contains_key(&IDEMPOTENCY_KEY))
+    }
+
+    /// Asks whether a request is to be sent at all.
+    ///
+    /// # Errors
+    /// `CIRCUIT_OPEN` if it would fail, most likely.
+    pub(crate) fn ask<'a>(&'a self, cx: &'a Context, criticality: Criticality) -> Result<Sent<'a>> {
+        let now = Instant::now();
+        let refused = |after| {
+            self.rejections.count(reason::CIRCUIT_OPEN, criticality);
+            // Whoever called us asked once, and is not to ask again on its own.
+            reason::circuit_open(after).without_retry()
+        };
+        let trial = match &self.breaker {
+            None => None,
+            Some(breaker) => Some(breaker.ask(now).map_err(|Open { remaining }| refused(remaining))?),
+        };
+        let held = self.throttle.ask(criticality, now, &SystemRng);
+        held.map_err(|Throttled| refused(THROTTLED_FOR))?;
+        Ok(Sent { rules: self, cx, trial, open: true })
+    }
+}
+
+/// A request on its way, for the throttle and the breaker. Dropped without a word its caller went away, which says nothing;
+/// unless its time was over.
+pub(crate) struct Sent<'a> {
+    rules: &'a Rules,
+    cx: &'a Context,
+    trial: Option<Trial>,
+    open: bool,
+}
+
+impl Sent<'_> {
+    /// It ended with this code; `None` is success.
+    pub(crate) fn ended(mut self, code: Option<Code>) {
+        self.note(code);
+    }
+
+    /// It was not sent after all: there was nobody to send it to.
+    pub(crate) fn was_not(mut self) {
+        (self.open, self.trial) = (false, None);
+        self.rules.throttle.accepted(Instant::now());
+    }
+
+    fn note(&mut self, code: Option<Code>) {
+        self.open = false;
+        let now = Instant::now();
+        let refused =
+            matches!(code, Some(Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded));
+        let failed = refused || matches!(code, Some(Code::Internal | Code::Unknown | Code::DataLoss));
+        match refused {
+            true => self.rules.throttle.refused(now),
+            false => self.rules.throttle.accepted(now),
+        }
+        match self.trial.take() {
+            // It says nothing of the operation.
+            Some(trial) if code == Some(Code::Canceled) => drop(trial),
+            Some(trial) if failed => trial.failed(now),
+            Some(trial) => trial.succeeded(now),
+            None => {}
+        }
+    }
+}
+
+impl Drop for Sent<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            let code = self.cx.error().map_or(Code::Canceled, |error: Error| error.code());
+            self.note(Some(code));
+        }
+    }
+}

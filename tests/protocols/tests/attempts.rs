@@ -1,0 +1,315 @@
+//! What channels send again, and what they hold back.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+
+mod stage;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bowline_client::{Balance, Channel, ChannelOptions, ClientPolicies};
+use bowline_core::{Code, Context, Error, Instant, Result};
+use bowline_resilience::{
+    BreakerOptions, BudgetOptions, ClientPolicy, HedgeOptions, Policies, RetryOptions, ThrottleOptions,
+};
+use bowline_rpc::{Body, BoxFuture};
+use bowline_server::{Middleware, Next, Server, ServerOptions};
+use bowline_telemetry::{Metrics, Rejections, Side};
+use bowline_tests_protocols::TestService;
+use bowline_tests_protocols::api::testing::v1::{Everything, SleepRequest, testing};
+use stage::{Stage, Stand, cx};
+
+/// A server whose first `fails` requests are answered with an error, and which counts all of them.
+#[derive(Clone)]
+struct Flaky {
+    asked: Arc<AtomicUsize>,
+    fails: usize,
+    error: fn() -> Error,
+}
+
+impl Middleware for Flaky {
+    fn call<'a>(
+        &'a self,
+        _: &'a Context,
+        request: http::Request<Body>,
+        next: Next<'a>,
+    ) -> BoxFuture<'a, Result<http::Response<Body>>> {
+        let number = self.asked.fetch_add(1, Ordering::SeqCst);
+        if number < self.fails {
+            return Box::pin(async { Err((self.error)()) });
+        }
+        Box::pin(next.run(request))
+    }
+}
+
+struct Running {
+    asked: Arc<AtomicUsize>,
+    client: testing::Client,
+    metrics: Metrics,
+    policies: ClientPolicies,
+    _server: Server,
+}
+
+/// One such server, and a client with a policy for all.
+fn start(fails: usize, error: fn() -> Error, policy: ClientPolicy) -> Running {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let mut server = Server::new("test", ServerOptions::at("127.0.0.1:0").unwrap())
+        .mount(testing::server(TestService::default()))
+        .middleware(Flaky { asked: Arc::clone(&asked), fails, error });
+    let endpoint = server.bind().unwrap();
+    server.set_ready(true);
+    let metrics = Metrics::new();
+    let policies = ClientPolicies::new(Policies::new([("*".to_owned(), policy)]).unwrap());
+    let options = ChannelOptions {
+        policies: policies.clone(),
+        // One that fails on purpose is to stay.
+        balance: Balance { ejection: None, ..Balance::default() },
+        ..ChannelOptions::default()
+    };
+    let rejections = Rejections::new(&metrics, Side::Client);
+    let channel =
+        Channel::builder(endpoint.to_string()).options(options).rejections(rejections).build().unwrap();
+    let client = testing::Client::new(channel.caller().unwrap());
+    Running { asked, client, metrics, policies, _server: server }
+}
+
+impl Running {
+    async fn ask(&self) -> Result<Everything> {
+        self.client.echo(&cx(), Everything::default()).await
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    fn rejected(&self, reason: &str) -> bool {
+        let page = self.metrics.encode().unwrap();
+        page.lines().any(|line| line.starts_with("bowline_client_rejected_total") && line.contains(reason))
+    }
+}
+
+fn down() -> Error {
+    Error::unavailable("not now")
+}
+
+fn twice_is_fine() -> ClientPolicy {
+    ClientPolicy { idempotent: Some(true), ..ClientPolicy::default() }
+}
+
+#[tokio::test]
+async fn what_may_be_done_twice_is_sent_up_to_three_times() {
+    let running = start(2, down, twice_is_fine());
+    running.ask().await.unwrap();
+    assert_eq!(running.asked(), 3);
+    let running = start(3, down, twice_is_fine());
+    let error = running.ask().await.unwrap_err();
+    assert_eq!((error.code(), running.asked()), (Code::Unavailable, 3));
+    assert!(error.forbids_retry(), "whoever called us does not try again");
+}
+
+#[tokio::test]
+async fn what_may_have_been_done_is_not_sent_again() {
+    let once = ClientPolicy { idempotent: Some(false), ..ClientPolicy::default() };
+    let running = start(1, down, once);
+    assert!(running.ask().await.unwrap_err().forbids_retry());
+    assert_eq!(running.asked(), 1);
+}
+
+#[tokio::test]
+async fn what_would_fail_again_is_not_sent_again() {
+    for error in
+        [|| Error::internal("a bug"), || Error::not_found("nothing"), || Error::invalid_argument("no")]
+    {
+        let running = start(1, error, twice_is_fine());
+        let error = running.ask().await.unwrap_err();
+        assert_eq!(running.asked(), 1, "{error}");
+        assert!(!error.forbids_retry());
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_says_so_is_not_asked_again() {
+    let running = start(1, || down().without_retry(), twice_is_fine());
+    assert!(running.ask().await.unwrap_err().forbids_retry());
+    assert_eq!(running.asked(), 1);
+    // And when it says when, not before.
+    let running = start(1, || down().with_retry_after(Duration::from_millis(400)), twice_is_fine());
+    let began = Instant::now();
+    running.ask().await.unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(400));
+    // Not at all if there is no time for it.
+    let running = start(1, || down().with_retry_after(Duration::from_secs(60)), twice_is_fine());
+    assert_eq!(running.ask().await.unwrap_err().retry_after(), Some(Duration::from_secs(60)));
+}
+
+#[tokio::test]
+async fn a_server_that_is_overloaded_did_nothing_so_that_it_may_be_asked_again() {
+    let overloaded = || {
+        Error::resource_exhausted("too much")
+            .with_reason("OVERLOADED")
+            .with_retry_after(Duration::from_millis(50))
+    };
+    let running = start(1, overloaded, ClientPolicy { idempotent: Some(false), ..ClientPolicy::default() });
+    running.ask().await.unwrap();
+    assert_eq!(running.asked(), 2);
+}
+
+#[tokio::test]
+async fn no_more_is_sent_again_than_the_budget_allows() {
+    let budget = Some(BudgetOptions { ratio: 0.0, per_second: 0.3, ..BudgetOptions::default() });
+    let throttle = Some(ThrottleOptions { k: 0.0, ..ThrottleOptions::default() });
+    let running = start(usize::MAX, down, ClientPolicy { budget, throttle, ..twice_is_fine() });
+    for _ in 0..10 {
+        running.ask().await.unwrap_err();
+    }
+    assert_eq!(running.asked(), 13, "0.3 a second for 10 s");
+    let error = running.ask().await.unwrap_err();
+    assert_eq!((error.code(), error.message()), (Code::Unavailable, "not now"));
+    assert!(running.rejected("BUDGET_EXHAUSTED"));
+}
+
+#[tokio::test]
+async fn an_operation_that_is_always_refused_is_hardly_sent_any_more() {
+    let retry = Some(RetryOptions::OFF);
+    let running = start(usize::MAX, down, ClientPolicy { retry, ..ClientPolicy::default() });
+    let mut held = 0;
+    for _ in 0..300 {
+        let error = running.ask().await.unwrap_err();
+        if error.reason() == "CIRCUIT_OPEN" {
+            assert!(error.forbids_retry() && error.retry_after().is_some());
+            held += 1;
+        }
+    }
+    assert_eq!(running.asked() + held, 300);
+    assert!(running.asked() < 150, "{} were sent", running.asked());
+    assert!(running.rejected("CIRCUIT_OPEN"));
+}
+
+#[tokio::test]
+async fn a_breaker_opens_and_one_request_closes_it() {
+    let breaker = BreakerOptions { least: 5, open: Duration::from_millis(300), ..BreakerOptions::default() };
+    let policy = ClientPolicy { breaker: Some(breaker), ..ClientPolicy::default() };
+    let running = start(5, || Error::internal("a bug"), policy);
+    for _ in 0..5 {
+        assert_eq!(running.ask().await.unwrap_err().code(), Code::Internal);
+    }
+    assert_eq!(running.ask().await.unwrap_err().reason(), "CIRCUIT_OPEN");
+    assert_eq!(running.asked(), 5);
+    let began = Instant::now();
+    while running.ask().await.is_err() {
+        assert!(began.elapsed() < Duration::from_secs(5), "it stays open");
+        tokio::task::yield_now().await;
+    }
+    running.ask().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_attempt_that_hangs_is_given_up_and_another_instance_answers() {
+    let stands = Stand::several(2);
+    stands[0].hang();
+    let policy = ClientPolicy { attempt_timeout: Some(Duration::from_millis(200)), ..twice_is_fine() };
+    let stage = Stage::new(Balance::default(), &stands);
+    stage.policies.set(Policies::new([("*".to_owned(), policy)]).unwrap());
+    assert_eq!(stage.ask_times(20, &cx()).await, 0);
+    assert!(stands[0].asked() > 0);
+}
+
+#[tokio::test]
+async fn a_late_answer_is_overtaken_by_a_second_request_elsewhere() {
+    let stands = Stand::several(2);
+    let budget = BudgetOptions { ratio: 1.0, ..BudgetOptions::HEDGES };
+    let hedge = HedgeOptions { least: 10, budget, ..HedgeOptions::default() };
+    let policy = ClientPolicy { hedge: Some(hedge), ..twice_is_fine() };
+    let stage = Stage::new(Balance { ejection: None, ..Balance::default() }, &stands);
+    stage.policies.set(Policies::new([("*".to_owned(), policy)]).unwrap());
+    // What is late is worked out once a second.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(1200) {
+        stage.ask(&cx()).await.unwrap();
+    }
+    stands[0].hang();
+    assert_eq!(stage.ask_times(20, &cx()).await, 0, "nobody waits for the one that hangs");
+}
+
+#[tokio::test]
+async fn an_operation_has_no_more_time_than_its_policy_gives() {
+    let stands = Stand::several(1);
+    stands[0].hang();
+    let stage = Stage::new(Balance::default(), &stands);
+    let policy = ClientPolicy { timeout: Some(Duration::from_millis(100)), ..ClientPolicy::default() };
+    stage.policies.set(Policies::new([("testing.v1.Testing".to_owned(), policy)]).unwrap());
+    let error = stage.ask(&cx()).await.unwrap_err();
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    assert!(error.forbids_retry());
+}
+
+#[tokio::test]
+async fn a_call_whose_time_is_over_is_not_sent() {
+    let running = start(0, down, ClientPolicy::default());
+    let late = Context::background().with_timeout(Duration::ZERO);
+    let error = running.client.echo(&late, Everything::default()).await.unwrap_err();
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    assert_eq!(running.asked(), 0);
+    running.policies.set(Policies::default());
+    running.ask().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_last_good_answer_stands_in_for_a_new_one_and_only_for_the_same_request() {
+    let stands = Stand::several(1);
+    let policy = ClientPolicy { last_good: Some(true), ..twice_is_fine() };
+    let stage = Stage::new(Balance { ejection: None, ..Balance::default() }, &stands);
+    stage.policies.set(Policies::new([("*".to_owned(), policy)]).unwrap());
+    let named = |name: &str| Everything { name: name.into(), ..Default::default() };
+    stage.client.echo(&cx(), named("a")).await.unwrap();
+    let mut stands = stands;
+    stands.remove(0).stop().await;
+    assert_eq!(stage.client.echo(&cx(), named("a")).await.unwrap().name, "a");
+    assert_eq!(stage.client.echo(&cx(), named("b")).await.unwrap_err().code(), Code::Unavailable);
+    let other = stage::cx_of("red");
+    assert!(stage.client.echo(&other, named("a")).await.is_err(), "another tenant's is none of its business");
+    let degraded =
+        r#"bowline_client_degraded_total{service="testing.v1.Testing",method="Echo",how="last-good"}"#;
+    assert_eq!(stage.measured(degraded), Some(1.0));
+}
+
+#[tokio::test]
+async fn a_fallback_answers_in_the_place_of_a_failure_that_it_knows() {
+    let stands = Stand::several(1);
+    stands[0].fail();
+    let stage = Stage::with(Balance { ejection: None, ..Balance::default() }, &stands, |builder| {
+        builder.fallback("/testing.v1.Testing/Echo", |_, error: &Error| {
+            let instead = Everything { name: "instead".into(), ..Default::default() };
+            (error.code() == Code::Internal).then_some(instead)
+        })
+    });
+    assert_eq!(stage.ask(&cx()).await.unwrap().name, "instead");
+    stands[0].recover();
+    assert_eq!(stage.ask(&cx()).await.unwrap().name, "");
+}
+
+#[tokio::test]
+async fn the_same_reads_at_the_same_time_are_one_and_outlive_who_asked_first() {
+    let stands = Stand::several(1);
+    let policy = ClientPolicy { singleflight: Some(true), ..twice_is_fine() };
+    let stage = Stage::new(Balance::default(), &stands);
+    stage.policies.set(Policies::new([("*".to_owned(), policy)]).unwrap());
+    let sleep = || {
+        let client = stage.client.clone();
+        let request = SleepRequest { millis: 300, ..Default::default() };
+        async move { client.sleep(&cx(), request).await }
+    };
+    let impatient = Context::background().with_timeout(Duration::from_millis(50));
+    let request = SleepRequest { millis: 300, ..Default::default() };
+    let (first, others) = tokio::join!(
+        stage.client.sleep(&impatient, request),
+        futures_util::future::join_all((0..20).map(|_| sleep()))
+    );
+    assert_eq!(first.unwrap_err().code(), Code::DeadlineExceeded);
+    assert!(others.iter().all(Result::is_ok), "{others:?}");
+    assert_eq!(stands[0].asked(), 1);
+    // What is asked for later is a call of its own, and one that nobody waits for any more ends.
+    sleep().await.unwrap();
+    assert_eq!(stands[0].asked(), 2);
+}
