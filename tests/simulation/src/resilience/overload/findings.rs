@@ -25,7 +25,7 @@ struct Point {
     goodput: f64,
     p99: f64,
     critical_plus: f64,
-    /// The slowest, and of the seed in which it was the worst.
+    /// The slowest of all seeds.
     recovery: f64,
     left: u32,
 }
