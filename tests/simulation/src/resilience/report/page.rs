@@ -96,10 +96,10 @@ nav a{margin-right:16px;color:var(--c0)}\
 .verdict{font-weight:600}.good{color:var(--good)}.bad{color:var(--bad);font-weight:600}\
 .scroll{overflow-x:auto;margin:14px 0}table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
 caption{text-align:left;font-weight:600;padding:4px 0}\
-th,td{text-align:right;padding:3px 14px 3px 0;border-bottom:1px solid var(--rule);white-space:nowrap}\
+th,td{text-align:right;padding:3px 10px 3px 0;border-bottom:1px solid var(--rule);white-space:nowrap}\
 .bounds td,figcaption{white-space:normal}.bounds td:last-child{white-space:nowrap}\
 th{color:var(--soft);font-weight:500}th:first-child,td:first-child{text-align:left}\
-.tables{display:flex;flex-wrap:wrap;column-gap:48px;align-items:start}.tables>div{max-width:100%}\
+.tables{display:flex;flex-wrap:wrap;column-gap:24px;align-items:start}.tables>div{max-width:100%}\
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,480px),1fr));gap:18px}\
 figure{margin:0;max-width:700px}figcaption{font-weight:600}svg{width:100%;height:auto;display:block}\
 svg text{fill:var(--soft);font-size:12px}.grid{stroke:var(--rule)}polyline{fill:none;stroke-width:2}\

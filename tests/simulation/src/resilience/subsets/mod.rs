@@ -188,7 +188,7 @@ fn at_random(section: &mut Section, plan: &Plan) {
     section.at_least(
         format!("random sizes ({number}) with the fullest at 1.05× or one connection more"),
         part,
-        0.875,
+        0.90,
         Unit::Percent,
     );
     section.bound(
