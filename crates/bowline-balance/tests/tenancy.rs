@@ -1,4 +1,4 @@
-//! Whose request goes where, over thousands of random deployments.
+//! Whose request goes where. Thousands of random deployments are in `tests/simulation`.
 
 mod support;
 
@@ -9,94 +9,8 @@ use std::time::Duration;
 use bowline_balance::{
     Ask, Candidate, Ejection, Index, IndexOptions, Load, Outcome, P2c, REDIRECTS, Request, WeightedRandom,
 };
-use bowline_core::{Clock, Context, Error, Instance, ManualClock, Metadata, Rng, SeededRng, Tenant};
+use bowline_core::{Clock, Context, Error, Instance, ManualClock, Metadata, SeededRng, Tenant};
 use support::{Node, nodes};
-
-const TENANTS: [&str; 5] = ["", "blue", "green", "alice", "shadow"];
-
-/// Up to 30 instances of any tenant, zone, cluster, weight and state.
-fn topology(rng: &SeededRng, clock: &ManualClock) -> Index<Node> {
-    let one = |list: &[&'static str]| list[rng.below(list.len())];
-    let mut all = Vec::new();
-    for i in 0..rng.below(30) {
-        let weight = [0, 1, 100, 100, 100, 700][rng.below(6)];
-        let node = Node::new(format!("n-{i}")).weight(weight).tenant(one(&TENANTS[..4]));
-        let node = node.place(one(&["", "a", "b"]), one(&["", "x", "y"]));
-        all.push(if rng.below(4) == 0 { node.dead() } else { node });
-    }
-    let mut options = IndexOptions::default();
-    options.zones.local = one(&["", "a", "c"]).into();
-    options.zones.at_least = rng.below(10);
-    let index = Index::build(all, &options, None, clock.now());
-    let rules = Ejection { percentage: 30, ..Ejection::default() };
-    for node in index.iter().filter(|_| rng.below(5) == 0) {
-        for _ in 0..5 {
-            node.load.begin().end(Outcome::Failed, Duration::ZERO, clock.now());
-        }
-    }
-    rules.look(&index, clock.now());
-    if rng.below(2) == 0 {
-        clock.advance(Duration::from_secs(30));
-        rules.sweep(&index, clock.now());
-    }
-    index
-}
-
-fn is_well(node: &Node) -> bool {
-    node.is_live() && node.instance.weight > 0 && !node.load.health().is_ejected()
-}
-
-#[test]
-fn over_ten_thousand_topologies_nobody_gets_what_is_not_his_and_nothing_is_lost() {
-    let redirects =
-        ["", "catalog=green", "catalog=@n-0", "users=blue", "catalog=,=,,@", "catalog=@", "catalog=none"];
-    for seed in 0..10_000 {
-        let (rng, clock) = (SeededRng::new(seed), ManualClock::new());
-        let index = topology(&rng, &clock);
-        for name in TENANTS {
-            let tenant = Tenant::new(name).unwrap();
-            let redirect = redirects[rng.below(redirects.len())];
-            let tried: Vec<usize> = (0..index.len()).filter(|_| rng.below(6) == 0).collect();
-            let ask = Ask::new(clock.now(), &rng).without(&tried).with_key(rng.next_u64());
-            let request = Request::of(&tenant).with_redirects(redirect);
-            let picked = match seed % 2 {
-                0 => index.pick(&P2c, &request, &ask),
-                _ => index.pick(&WeightedRandom, &request, &ask),
-            };
-            let picked = picked.unwrap().map(|position| &index[position]);
-            let of = |name: &str| {
-                index.iter().filter(move |n| n.instance.tenant.as_str() == name).collect::<Vec<_>>()
-            };
-            let context = || format!("seed {seed}, tenant {name:?}, {redirect:?}: {picked:?}");
-            match picked {
-                None => assert!(of("").is_empty() && of(name).is_empty(), "{}", context()),
-                Some(node) => {
-                    let to = node.instance.tenant.as_str();
-                    let redirected = !name.is_empty()
-                        && (redirect == "catalog=green" && to == "green"
-                            || redirect == "catalog=@n-0" && node.instance.id.as_str() == "n-0");
-                    assert!(to.is_empty() || to == name || redirected, "{}", context());
-                    // As long as the base can serve, nobody is sent where nothing answers.
-                    assert!(node.is_live() || !of("").iter().any(|n| n.is_live()), "{}", context());
-                    let own = of(name)
-                        .into_iter()
-                        .any(|n| is_well(n) && !tried.contains(&index.position(&n.instance.id).unwrap()));
-                    assert!(to == name || redirected || redirect.contains("green") || !own, "{}", context());
-                }
-            }
-            strictly(&index, &tenant, &ask);
-        }
-    }
-}
-
-fn strictly(index: &Index<Node>, tenant: &Tenant, ask: &Ask<'_>) {
-    let own = index.iter().any(|node| node.instance.tenant == *tenant);
-    match index.pick(&WeightedRandom, &Request::of(tenant).strictly(), ask) {
-        Ok(Some(position)) => assert_eq!(index[position].instance.tenant, *tenant),
-        Ok(None) => assert!(tenant.is_base() && !own),
-        Err(_) => assert!(!tenant.is_base() && !own),
-    }
-}
 
 #[test]
 fn an_unroutable_tenant_is_told_so() {

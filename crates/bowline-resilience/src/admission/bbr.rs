@@ -79,6 +79,8 @@ pub(crate) struct Bbr {
     worked_out: AtomicU64,
     /// `u32::MAX` while nothing is known.
     limit: AtomicU32,
+    /// The limit as it is when it is not lowered.
+    full: AtomicU32,
     /// When something was shed, as nanoseconds and one more.
     shed: AtomicU64,
     /// The shortest wait before a first step in this tick; `u64::MAX` if there was none.
@@ -106,6 +108,7 @@ impl Bbr {
             window: Window::new(buckets),
             worked_out: AtomicU64::new(0),
             limit: AtomicU32::new(u32::MAX),
+            full: AtomicU32::new(u32::MAX),
             shed: AtomicU64::new(0),
             waited: AtomicU64::new(u64::MAX),
             queues: AtomicBool::new(false),
@@ -129,6 +132,11 @@ impl Bbr {
     /// What would be enforced; `None` while nothing is known.
     pub(crate) fn known_limit(&self) -> Option<u32> {
         Some(self.limit.load(Ordering::Relaxed)).filter(|limit| *limit != u32::MAX)
+    }
+
+    /// What would be enforced, were it not lowered for a moment.
+    pub(crate) fn full_limit(&self) -> u32 {
+        self.full.load(Ordering::Relaxed)
     }
 
     fn has_shed_lately(&self, now: Instant) -> bool {
@@ -189,9 +197,11 @@ impl Bbr {
         let bucket = self.ticks.length().as_secs_f64();
         let limit = most as f64 * floor_time.nanos as f64 / 1e9 / bucket;
         let limit = limit.max(f64::from(self.options.floor.max(1)));
-        let limit =
-            if probing { (limit * self.options.probe).max(1.0) } else { limit + CHANCE * limit.sqrt() };
-        self.limit.store(limit.ceil().min(f64::from(u32::MAX - 1)) as u32, Ordering::Relaxed);
+        let full = limit + CHANCE * limit.sqrt();
+        let limit = if probing { (limit * self.options.probe).max(1.0) } else { full };
+        let whole = |limit: f64| limit.ceil().min(f64::from(u32::MAX - 1)) as u32;
+        self.full.store(whole(full), Ordering::Relaxed);
+        self.limit.store(whole(limit), Ordering::Relaxed);
     }
 }
 

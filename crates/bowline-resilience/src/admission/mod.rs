@@ -38,9 +38,10 @@ impl Default for Algorithm {
 /// Limits the requests in flight to what the service can do, and sheds the least critical first.
 ///
 /// There is one limit. Whoever is more critical may go a little beyond it: by a tenth per level; and of `CRITICAL_PLUS`
-/// there may be four times as many, however many others there are. So each level fills what those above it leave, nothing is held free for anybody, and while there is too
-/// much of a higher level a lower one gets nothing. In the same way callers and operations with less than their share of
-/// what is in flight go a little beyond those with more: one that floods does not take the others' places.
+/// there may be sixteen times as many, however many others there are. So each level fills what those above it leave,
+/// nothing is held free for anybody, and while there is too much of a higher level a lower one gets nothing. In the same
+/// way callers and operations with less than their share of what is in flight go a little beyond those with more: one
+/// that floods does not take the others' places.
 ///
 /// A request costs one atomic addition per count, no lock and no allocation; the limit itself is worked out each 100 ms.
 #[derive(Debug)]
@@ -60,6 +61,9 @@ enum Limit {
     Gradient(Box<Gradient>),
     Fixed(u32),
 }
+
+/// How many times the limit there may be of `CRITICAL_PLUS`.
+const CRITICAL_PLUS: u32 = 16;
 
 /// A request that wants to be admitted.
 #[derive(Clone, Copy, Debug)]
@@ -145,16 +149,25 @@ impl Admission {
             Criticality::Sheddable => 0,
             Criticality::SheddablePlus => step,
             Criticality::Critical => 2 * step,
-            // Only its like count. By Little's law it waits for three answers more at most, so that a burst of them waits
-            // rather than fails.
+            // Only its like count. By Little's law it waits for fifteen answers more at most, so that a burst of them waits
+            // rather than fails: also where refusing the others leaves hardly more than they need. A limit that is lowered
+            // to measure is no reason to refuse them.
             Criticality::CriticalPlus => {
                 let own = self.most_critical.load(Ordering::Relaxed);
-                return own < limit.saturating_mul(4).saturating_add(16);
+                return own < self.full(limit).saturating_mul(CRITICAL_PLUS).saturating_add(16);
             }
         };
         let has_less = || self.callers.has_less(caller, limit) || self.operations.has_less(operation, limit);
         let excess = self.in_flight().saturating_sub(limit);
         excess < beyond || (excess < beyond + step / 2 && has_less())
+    }
+
+    /// The limit, were it not lowered for a moment.
+    fn full(&self, limit: u32) -> u32 {
+        match &self.limit {
+            Limit::Bbr(bbr) => bbr.full_limit().max(limit),
+            Limit::Gradient(_) | Limit::Fixed(_) => limit,
+        }
     }
 
     fn enforced(&self, now: Instant) -> Option<u32> {

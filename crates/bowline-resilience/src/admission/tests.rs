@@ -26,9 +26,9 @@ fn fixed(limit: u32) -> (Arc<Admission>, ManualClock) {
 
 #[test]
 fn each_criticality_has_room_where_the_lower_one_has_none() {
-    let (admission, clock) = fixed(100);
+    let (admission, clock) = fixed(50);
     let counts = Criticality::ALL.map(|criticality| fill(&admission, &clock, criticality, 1));
-    assert_eq!(counts.map(|permits| permits.len()), [100, 10, 10, 416]);
+    assert_eq!(counts.map(|permits| permits.len()), [50, 5, 5, 816]);
     assert_eq!(admission.in_flight(), 0);
 }
 
@@ -138,6 +138,22 @@ fn a_long_overload_does_not_raise_the_limit() {
         clock.advance(Duration::from_millis(100));
     }
     assert!((27..40).contains(&highest), "{highest}");
+}
+
+#[test]
+fn what_is_most_critical_is_not_refused_because_the_limit_is_lowered_to_measure() {
+    let (admission, cpu, clock) = bbr(1);
+    serve(&admission, &clock, 20, 50, Duration::from_millis(20));
+    cpu.set(1.0);
+    let mut lowered = 0;
+    for _ in 0..150 {
+        serve(&admission, &clock, 1, 50, Duration::from_millis(20));
+        let others = fill(&admission, &clock, Criticality::Sheddable, 1).len();
+        lowered += usize::from(others == 5);
+        assert!([5, 23].contains(&others), "{others}");
+        assert_eq!(fill(&admission, &clock, Criticality::CriticalPlus, 1).len(), 23 * 16 + 16);
+    }
+    assert_eq!(lowered, 3, "once, for three ticks");
 }
 
 #[derive(Clone, Debug)]

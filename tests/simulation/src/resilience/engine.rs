@@ -7,7 +7,7 @@ use std::time::Duration;
 use bowline_core::Instant;
 
 /// What will happen, and the time that it is. Two events of the same time happen in the order in which they were planned.
-pub struct Engine<E> {
+pub(crate) struct Engine<E> {
     start: Instant,
     now: Duration,
     planned: BinaryHeap<Reverse<Planned<E>>>,
@@ -41,35 +41,33 @@ impl<E> Ord for Planned<E> {
 }
 
 impl<E> Engine<E> {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // Any instant will do: only what lies between two of them counts.
         Self { start: Instant::now(), now: Duration::ZERO, planned: BinaryHeap::new(), number: 0 }
     }
 
     /// The time since the beginning.
-    pub fn time(&self) -> Duration {
+    pub(crate) fn time(&self) -> Duration {
         self.now
     }
 
     /// The time, as the program's own code takes it.
-    pub fn now(&self) -> Instant {
+    pub(crate) fn now(&self) -> Instant {
         self.start + self.now
     }
 
-    pub fn after(&mut self, delay: Duration, event: E) {
+    pub(crate) fn after(&mut self, delay: Duration, event: E) {
         self.at(self.now + delay, event);
     }
 
-    pub fn at(&mut self, at: Duration, event: E) {
+    pub(crate) fn at(&mut self, at: Duration, event: E) {
         self.number += 1;
         self.planned.push(Reverse(Planned { at: at.max(self.now), number: self.number, event }));
     }
 
-    /// The next event, if there is one before `end`; the time is its time then.
-    pub fn next_before(&mut self, end: Duration) -> Option<E> {
-        if self.planned.peek()?.0.at >= end {
-            return None;
-        }
+    /// The next event, if there is one; the time is its time then.
+    #[allow(clippy::should_implement_trait, reason = "what is iterated over changes what comes")]
+    pub(crate) fn next(&mut self) -> Option<E> {
         let Reverse(next) = self.planned.pop()?;
         self.now = next.at;
         Some(next.event)

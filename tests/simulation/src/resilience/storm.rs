@@ -10,11 +10,13 @@ use bowline_resilience::{
     Budget, BudgetOptions, Failure, GiveUp, Pushback, RetryOptions, Throttle, ThrottleOptions,
 };
 
-use super::numbers::exponential;
+use super::Plan;
+use super::numbers::{exponential, mean};
+use super::report::{Axis, Lines, Section, Table, Unit};
 
 /// How the layers try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retries {
+pub(crate) enum Retries {
     /// As Bowline's channels do: within a budget, held back by the throttle, and only by the layer next to the failure.
     Ours,
     /// Up to three times each, at once.
@@ -23,15 +25,27 @@ pub enum Retries {
     None,
 }
 
+impl Retries {
+    const ALL: [Self; 3] = [Self::Ours, Self::Naive, Self::None];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "Bowline",
+            Self::Naive => "three attempts each",
+            Self::None => "no retries",
+        }
+    }
+}
+
 /// What came of it.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// By second: requests at the top, those of them that succeeded, and requests at the backend.
-    pub seconds: Vec<[u32; 3]>,
+    pub(crate) seconds: Vec<[u32; 3]>,
 }
 
 /// When the backend fails.
-pub const FAULT: (u64, u64) = (30, 60);
+pub(crate) const FAULT: (u64, u64) = (30, 60);
 
 const SECONDS: u64 = 100;
 const RATE: f64 = 1_000.0;
@@ -57,7 +71,7 @@ struct Failed {
 }
 
 /// Runs it.
-pub fn run(retries: Retries, seed: u64) -> Seen {
+pub(crate) fn run(retries: Retries, seed: u64) -> Seen {
     let clock = ManualClock::new();
     let caller = || Caller {
         throttle: Throttle::new(ThrottleOptions::default(), clock.now()),
@@ -130,19 +144,19 @@ impl World {
 
 impl Seen {
     /// How many requests the backend got for each one at the top, while it failed.
-    pub fn amplification(&self) -> f64 {
+    pub(crate) fn amplification(&self) -> f64 {
         let [asked, _, sent] = self.fault();
         sent / asked
     }
 
     /// The part that succeeded while it failed.
-    pub fn success(&self) -> f64 {
+    pub(crate) fn success(&self) -> f64 {
         let [asked, good, _] = self.fault();
         good / asked
     }
 
     /// The part that succeeded from 10 s after it failed.
-    pub fn success_after(&self) -> f64 {
+    pub(crate) fn success_after(&self) -> f64 {
         let after = &self.seconds[FAULT.1 as usize + 10..];
         let sum = |i: usize| after.iter().map(|second| f64::from(second[i])).sum::<f64>();
         sum(1) / sum(0)
@@ -152,4 +166,54 @@ impl Seen {
         let fault = &self.seconds[FAULT.0 as usize..FAULT.1 as usize];
         [0, 1, 2].map(|i| fault.iter().map(|second| f64::from(second[i])).sum::<f64>())
     }
+}
+
+/// What holds in a retry storm.
+pub fn section(plan: &Plan) -> Section {
+    let mut section = Section::new(
+        "Retry storm",
+        "A thousand requests a second pass three layers of ten instances each, all of which try again what fails; for \
+         half a minute the backend behind them fails every other request. What counts is how many requests it gets for \
+         each one that entered.",
+    );
+    let x = || Axis { label: "seconds", ..Axis::default() };
+    let y = |label| Axis { label, ..Axis::default() };
+    let title = "Requests at the backend, for each at the top";
+    let mut load = Lines { title: title.into(), x: x(), y: y("times"), series: Vec::new() };
+    let title = "Requests that succeed";
+    let mut success = Lines { title: title.into(), x: x(), y: y("%"), series: Vec::new() };
+    let header = ["", "requests for each at the top", "success meanwhile", "success from 10 s after"];
+    let mut table = Table::new("While the backend fails every other request", &header);
+    for retries in Retries::ALL {
+        let all: Vec<Seen> = plan.seeds().map(|seed| run(retries, seed)).collect();
+        let of = |value: fn(&Seen) -> f64| mean(all.iter().map(value));
+        let amplification = of(Seen::amplification);
+        let after = of(Seen::success_after);
+        if retries == Retries::Ours {
+            section.at_most("requests at the backend for each at the top", amplification, 1.25, Unit::Times);
+            section.at_least("success from ten seconds after the fault", after, 0.999, Unit::Percent);
+        }
+        let meanwhile = of(Seen::success);
+        table.rows.push(vec![
+            retries.name().into(),
+            Unit::Times.tell(amplification),
+            Unit::Percent.tell(meanwhile),
+            Unit::Percent.tell(after),
+        ]);
+        let by_second = |value: fn(&[u32; 3]) -> f64| {
+            let of = |second: usize| mean(all.iter().map(|seen| value(&seen.seconds[second])));
+            (0..SECONDS as usize).map(|second| (second as f64, of(second))).collect()
+        };
+        load.series.push((retries.name().into(), by_second(|[asked, _, sent]| part_of(*sent, *asked))));
+        success
+            .series
+            .push((retries.name().into(), by_second(|[asked, good, _]| part_of(*good, *asked) * 100.0)));
+    }
+    section.lines = vec![load, success];
+    section.tables.push(table);
+    section
+}
+
+fn part_of(one: u32, all: u32) -> f64 {
+    f64::from(one) / f64::from(all.max(1))
 }

@@ -4,18 +4,20 @@
 //! exponential 6 ms of a processor, so that 1,000 a second are the most. Callers come at random, more of them than
 //! there is capacity, and give up after a second. A refused request costs a hundredth of a served one.
 
-pub mod peers;
+mod findings;
+pub(crate) mod peers;
 mod server;
 
 use std::time::Duration;
 
 use bowline_core::Criticality;
 
-pub use server::{Load, Seen, run};
+pub use findings::section;
+pub(crate) use server::{CALLERS, Load, SURGE, Seen, run};
 
 /// What decides in the simulation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shedder {
+pub(crate) enum Shedder {
     /// Bowline's.
     Ours,
     /// Bowline's, by gradient.
@@ -29,9 +31,13 @@ pub enum Shedder {
 }
 
 impl Shedder {
-    pub const ALL: [Self; 5] = [Self::Ours, Self::Gradient, Self::None, Self::Aegis, Self::GoZero];
+    pub(crate) const ALL: [Self; 5] = [Self::Ours, Self::Gradient, Self::None, Self::Aegis, Self::GoZero];
 
-    pub fn name(self) -> &'static str {
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::Ours | Self::Gradient)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ours => "Bowline",
             Self::Gradient => "Bowline, gradient",
@@ -43,7 +49,7 @@ impl Shedder {
 }
 
 /// How many of 100 requests are of each criticality, from the lowest.
-pub const MIX: [(Criticality, u64); 4] = [
+pub(crate) const MIX: [(Criticality, u64); 4] = [
     (Criticality::Sheddable, 25),
     (Criticality::SheddablePlus, 20),
     (Criticality::Critical, 50),
@@ -51,7 +57,7 @@ pub const MIX: [(Criticality, u64); 4] = [
 ];
 
 /// What the server can do at most, per second.
-pub const CAPACITY: f64 = 1_000.0;
+pub(crate) const CAPACITY: f64 = 1_000.0;
 
 /// How long callers wait.
-pub const PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);

@@ -12,7 +12,7 @@ use bowline_resilience::{
 use super::Shedder;
 
 /// One of the shedders.
-pub enum Gate {
+pub(crate) enum Gate {
     Ours { admission: Arc<Admission>, cpu: CpuLoad },
     None { in_flight: u32 },
     Aegis(Aegis),
@@ -20,14 +20,14 @@ pub enum Gate {
 }
 
 /// An admitted request.
-pub enum Ticket {
+pub(crate) enum Ticket {
     Ours(Permit),
     Theirs { came: Duration },
 }
 
 impl Ticket {
     /// Its first step; false if it is not to be taken.
-    pub fn begun(&mut self, now: Instant) -> bool {
+    pub(crate) fn begun(&mut self, now: Instant) -> bool {
         match self {
             Self::Ours(permit) => permit.begun(now).is_ok(),
             Self::Theirs { .. } => true,
@@ -36,7 +36,7 @@ impl Ticket {
 }
 
 impl Gate {
-    pub fn new(shedder: Shedder, processors: u32, now: Instant) -> Self {
+    pub(crate) fn new(shedder: Shedder, processors: u32, now: Instant) -> Self {
         let ours = |algorithm| {
             let cpu = CpuLoad::default();
             Self::Ours { admission: Admission::new(algorithm, cpu.clone(), now), cpu }
@@ -50,7 +50,7 @@ impl Gate {
         }
     }
 
-    pub fn admit(
+    pub(crate) fn admit(
         &mut self,
         now: Instant,
         time: Duration,
@@ -73,7 +73,7 @@ impl Gate {
         }
     }
 
-    pub fn ended(&mut self, ticket: Ticket, in_time: bool, now: Instant, time: Duration) {
+    pub(crate) fn ended(&mut self, ticket: Ticket, in_time: bool, now: Instant, time: Duration) {
         match (self, ticket) {
             (_, Ticket::Ours(permit)) => permit.end(if in_time { Ended::Served } else { Ended::Failed }, now),
             (Self::None { in_flight }, _) => *in_flight -= 1,
@@ -84,7 +84,7 @@ impl Gate {
     }
 
     /// The processors were so busy in the last 100 ms.
-    pub fn sampled(&mut self, busy: f64, time: Duration) {
+    pub(crate) fn sampled(&mut self, busy: f64, time: Duration) {
         match self {
             // As `CpuMeter` smooths it.
             Self::Ours { cpu, .. } => cpu.set(cpu.get() + (busy - cpu.get()) * 0.5),
@@ -94,7 +94,15 @@ impl Gate {
         }
     }
 
-    pub fn in_flight(&self) -> u32 {
+    /// Whether the server's limit is known; others always take themselves to know.
+    pub(crate) fn knows(&self) -> bool {
+        match self {
+            Self::Ours { admission, .. } => admission.limit().is_some(),
+            _ => true,
+        }
+    }
+
+    pub(crate) fn in_flight(&self) -> u32 {
         match self {
             Self::Ours { admission, .. } => admission.in_flight(),
             Self::None { in_flight } => *in_flight,
@@ -159,7 +167,7 @@ impl Buckets {
 
 /// `ratelimit/bbr` of github.com/go-kratos/aegis: limit = maxPass × minRT (whole milliseconds) × buckets a second,
 /// enforced while the smoothed load of the processor is 80 % or was so in the last second.
-pub struct Aegis {
+pub(crate) struct Aegis {
     cpu: Cpu,
     buckets: Buckets,
     in_flight: u32,
@@ -215,7 +223,7 @@ impl Aegis {
 
 /// `core/load` of github.com/zeromicro/go-zero: limit = maxPass × minRT × buckets a second × what the processor has left,
 /// against the smoothed and the real number in flight, while the load is 90 % or was so in the last second.
-pub struct GoZero {
+pub(crate) struct GoZero {
     cpu: Cpu,
     buckets: Buckets,
     in_flight: u32,

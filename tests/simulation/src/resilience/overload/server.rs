@@ -12,30 +12,39 @@ use crate::resilience::numbers::{exponential, quantile};
 
 /// How much is asked for, and when.
 #[derive(Clone, Debug)]
-pub struct Load {
+pub(crate) struct Load {
     /// Times the capacity, from when on.
-    pub phases: Vec<(Duration, f64)>,
-    pub end: Duration,
+    pub(crate) phases: Vec<(Duration, f64)>,
+    /// When nobody asks any more. What is in it then is still done.
+    pub(crate) end: Duration,
     /// How many of 100 requests are of each criticality.
-    pub mix: [(Criticality, u64); 4],
+    pub(crate) mix: [(Criticality, u64); 4],
+    /// The part of all requests that the first of ten callers sends; the others share the rest.
+    pub(crate) first: f64,
 }
 
 impl Load {
     /// Half of the capacity for 15 s, `times` of it for 30 s, and half of it again for 10 s.
-    pub fn surge(times: f64) -> Self {
+    pub(crate) fn surge(times: f64) -> Self {
         let phases = vec![(Duration::ZERO, 0.5), (SURGE.0, times), (SURGE.1, 0.5)];
-        Self { phases, end: SURGE.1 + Duration::from_secs(10), mix: MIX }
+        Self { phases, end: SURGE.1 + Duration::from_secs(10), mix: MIX, first: 0.5 }
+    }
+
+    /// `times` of the capacity from the first moment on, for 20 s.
+    pub(crate) fn cold(times: f64) -> Self {
+        Self { phases: vec![(Duration::ZERO, times)], end: Duration::from_secs(20), ..Self::surge(times) }
     }
 }
 
 /// When the surge is.
-pub const SURGE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(45));
+pub(crate) const SURGE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(45));
 
 const PROCESSORS: usize = 8;
 const SERVICE: (f64, f64) = (0.002, 0.006);
 /// What a refusal costs, of a request.
 const REFUSAL: f64 = 0.01;
-const CALLERS: u64 = 10;
+/// How many callers there are.
+pub(crate) const CALLERS: u64 = 10;
 const SAMPLE: Duration = Duration::from_millis(100);
 
 enum Event {
@@ -47,6 +56,7 @@ enum Event {
 struct Request {
     came: Duration,
     criticality: Criticality,
+    caller: u64,
     takes: Duration,
     ticket: Ticket,
     /// It was let in, and refused when its turn came.
@@ -64,15 +74,19 @@ struct End {
     came: Duration,
     ended: Duration,
     criticality: Criticality,
+    caller: u64,
     admitted: bool,
     in_time: bool,
 }
 
 /// What came of it.
 #[derive(Debug)]
-pub struct Seen {
+pub(crate) struct Seen {
     ends: Vec<End>,
-    pub left: u32,
+    /// Places that were not given back, after everybody had ended.
+    pub(crate) left: u32,
+    /// Requests that were refused although nothing was known of the server yet.
+    pub(crate) refused_blindly: u32,
 }
 
 struct World {
@@ -84,11 +98,12 @@ struct World {
     idle: usize,
     busy: Duration,
     ends: Vec<End>,
+    refused_blindly: u32,
     drops_late: bool,
 }
 
 /// Runs it.
-pub fn run(shedder: Shedder, load: &Load, seed: u64) -> Seen {
+pub(crate) fn run(shedder: Shedder, load: &Load, seed: u64) -> Seen {
     let engine = Engine::new();
     let gate = Gate::new(shedder, PROCESSORS as u32, engine.now());
     let mut world = World {
@@ -100,11 +115,12 @@ pub fn run(shedder: Shedder, load: &Load, seed: u64) -> Seen {
         idle: PROCESSORS,
         busy: Duration::ZERO,
         ends: Vec::new(),
+        refused_blindly: 0,
         drops_late: shedder != Shedder::None,
     };
     world.engine.after(Duration::ZERO, Event::Arrives);
     world.engine.after(SAMPLE, Event::Sample);
-    while let Some(event) = world.engine.next_before(load.end) {
+    while let Some(event) = world.engine.next() {
         match event {
             Event::Arrives => world.arrives(),
             Event::Done(job) => world.done(job),
@@ -112,19 +128,21 @@ pub fn run(shedder: Shedder, load: &Load, seed: u64) -> Seen {
                 let busy = world.busy.as_secs_f64() / (SAMPLE.as_secs_f64() * PROCESSORS as f64);
                 world.busy = Duration::ZERO;
                 world.gate.sampled(busy.min(1.0), world.engine.time());
-                world.engine.after(SAMPLE, Event::Sample);
+                if world.engine.time() < load.end {
+                    world.engine.after(SAMPLE, Event::Sample);
+                }
             }
         }
     }
-    // What is still in it is given back.
-    world.queue.clear();
-    drop(world.engine);
-    Seen { ends: world.ends, left: world.gate.in_flight() }
+    Seen { ends: world.ends, left: world.gate.in_flight(), refused_blindly: world.refused_blindly }
 }
 
 impl World {
     fn arrives(&mut self) {
         let now = self.engine.time();
+        if now >= self.load.end {
+            return;
+        }
         let times =
             self.load.phases.iter().rev().find(|(from, _)| *from <= now).map_or(1.0, |(_, times)| *times);
         let gap = exponential(&self.rng) / (CAPACITY * times);
@@ -137,15 +155,17 @@ impl World {
             taken.then_some(*criticality)
         });
         let criticality = criticality.unwrap_or_default();
-        // One caller of ten sends half of all.
-        let caller = if self.rng.unit() < 0.5 { 0 } else { 1 + self.rng.below(CALLERS as usize - 1) as u64 };
+        let is_first = self.rng.unit() < self.load.first;
+        let caller = if is_first { 0 } else { 1 + self.rng.below(CALLERS as usize - 1) as u64 };
         match self.gate.admit(self.engine.now(), now, criticality, caller) {
             Some(ticket) => {
-                let request = Request { came: now, criticality, takes, ticket, shed: false };
+                let request = Request { came: now, criticality, caller, takes, ticket, shed: false };
                 self.queue.push_back(Job::Serve(request));
             }
             None => {
-                self.ends.push(End { came: now, ended: now, criticality, admitted: false, in_time: false });
+                self.refused_blindly += u32::from(!self.gate.knows());
+                let (admitted, in_time) = (false, false);
+                self.ends.push(End { came: now, ended: now, criticality, caller, admitted, in_time });
                 self.queue.push_back(Job::Refuse(takes.mul_f64(REFUSAL)));
             }
         }
@@ -160,7 +180,9 @@ impl World {
                 Job::Refuse(takes) => *takes,
                 Job::Serve(request) => {
                     let late = self.drops_late && now >= request.came + PATIENCE;
-                    request.shed = !request.ticket.begun(self.engine.now()) || late;
+                    let refused = !request.ticket.begun(self.engine.now());
+                    self.refused_blindly += u32::from(refused && !self.gate.knows());
+                    request.shed = refused || late;
                     if request.shed { request.takes.mul_f64(REFUSAL) } else { request.takes }
                 }
             };
@@ -172,11 +194,11 @@ impl World {
 
     fn done(&mut self, job: Job) {
         self.idle += 1;
-        if let Job::Serve(Request { came, criticality, ticket, shed, .. }) = job {
+        if let Job::Serve(Request { came, criticality, caller, ticket, shed, .. }) = job {
             let now = self.engine.time();
             let in_time = !shed && now < came + PATIENCE;
             self.gate.ended(ticket, in_time, self.engine.now(), now);
-            self.ends.push(End { came, ended: now, criticality, admitted: !shed, in_time });
+            self.ends.push(End { came, ended: now, criticality, caller, admitted: !shed, in_time });
         }
         self.start();
     }
@@ -188,13 +210,13 @@ impl Seen {
     }
 
     /// Answers in time, per second.
-    pub fn goodput(&self, from: Duration, to: Duration) -> f64 {
+    pub(crate) fn goodput(&self, from: Duration, to: Duration) -> f64 {
         let good = self.ends.iter().filter(|end| end.in_time && (from..to).contains(&end.ended)).count();
         good as f64 / (to - from).as_secs_f64()
     }
 
     /// The latency that so many of the admitted were below, in seconds.
-    pub fn latency(&self, q: f64, from: Duration, to: Duration) -> f64 {
+    pub(crate) fn latency(&self, q: f64, from: Duration, to: Duration) -> f64 {
         let mut took: Vec<f64> = self
             .between(from, to)
             .filter(|end| end.admitted)
@@ -204,13 +226,19 @@ impl Seen {
     }
 
     /// The part of a criticality's requests that was answered in time.
-    pub fn success(&self, criticality: Criticality, from: Duration, to: Duration) -> f64 {
+    pub(crate) fn success(&self, criticality: Criticality, from: Duration, to: Duration) -> f64 {
         let own = || self.between(from, to).filter(|end| end.criticality == criticality);
         own().filter(|end| end.in_time).count() as f64 / own().count().max(1) as f64
     }
 
+    /// The part of a caller's requests that was answered in time.
+    pub(crate) fn success_of(&self, caller: u64, from: Duration, to: Duration) -> f64 {
+        let own = || self.between(from, to).filter(|end| end.caller == caller);
+        own().filter(|end| end.in_time).count() as f64 / own().count().max(1) as f64
+    }
+
     /// How long after `since` the last one came that was refused or not answered in time.
-    pub fn recovery(&self, since: Duration, end: Duration) -> Duration {
+    pub(crate) fn recovery(&self, since: Duration, end: Duration) -> Duration {
         let last = self.between(since, end).filter(|e| !e.in_time).map(|e| e.came).max();
         last.map_or(Duration::ZERO, |last| last - since)
     }
