@@ -83,7 +83,10 @@ impl Whole {
     }
 
     fn bytes(&self) -> usize {
-        self.body.len()
+        let of =
+            |headers: &HeaderMap| headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let (head, trailers): (usize, usize) = (of(&self.headers), self.trailers.as_ref().map_or(0, of));
+        self.body.len() + head + trailers
     }
 }
 
@@ -115,13 +118,12 @@ struct Kept {
 }
 
 /// What a call must have in common with another one to get its answer: everything it says but what is of itself.
-pub(crate) fn key(operation: &Operation, request: &Request<Body>) -> Option<Key> {
-    const OF_ITSELF: [HeaderName; 5] = [
+pub(crate) fn key(operation: &Operation, strict: bool, request: &Request<Body>) -> Option<Key> {
+    const OF_ITSELF: [HeaderName; 4] = [
         REQUEST_ID,
         GRPC_TIMEOUT,
         HeaderName::from_static("traceparent"),
         HeaderName::from_static("tracestate"),
-        HeaderName::from_static("baggage"),
     ];
     let body = request.body().as_full()?;
     let mut key = Vec::with_capacity(256 + body.len());
@@ -130,6 +132,7 @@ pub(crate) fn key(operation: &Operation, request: &Request<Body>) -> Option<Key>
         key.extend_from_slice(part);
     };
     add(operation.path().as_bytes());
+    add(&[u8::from(strict)]);
     add(request.method().as_str().as_bytes());
     add(request.uri().path_and_query().map_or("", |path| path.as_str()).as_bytes());
     let mut headers: Vec<_> =
@@ -182,8 +185,8 @@ impl Answers {
                 self.keep(key, whole);
                 None
             }
-            Ok(whole) if !whole.failure().is_some_and(|error| error.is_temporary()) => None,
-            Err(error) if !error.is_temporary() => None,
+            Ok(whole) if !whole.failure().is_some_and(|error| may_be_over_soon(&error)) => None,
+            Err(error) if !may_be_over_soon(error) => None,
             Ok(_) | Err(_) => {
                 let mut kept = lock(&self.kept);
                 let (whole, asked) = kept.answers.get_mut(key)?;
@@ -216,6 +219,10 @@ impl Kept {
             self.bytes -= key.len() + whole.bytes();
         }
     }
+}
+
+fn may_be_over_soon(error: &Error) -> bool {
+    error.is_temporary() || error.is_timeout()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -272,7 +279,7 @@ mod tests {
             for (name, value) in headers {
                 request.headers_mut().insert(*name, HeaderValue::from_static(value));
             }
-            super::key(&operation, &request).unwrap()
+            super::key(&operation, false, &request).unwrap()
         };
         let plain = key(&[("authorization", "a"), ("x-request-id", "1")], "x");
         assert_eq!(plain, key(&[("x-request-id", "2"), ("authorization", "a"), ("grpc-timeout", "1S")], "x"));

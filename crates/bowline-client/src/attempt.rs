@@ -14,7 +14,8 @@ use crate::measuring::{Flight, Landing, Measuring};
 use crate::node::{NoPlace, Node, Place};
 use crate::nodes::Nodes;
 
-/// How often one call is sent at most. Each time but the last it was provably not begun.
+/// How often one call is sent at most where servers refuse it. Each time but the last it was provably not begun. Whom it cannot
+/// reach does not count: it is tried with each.
 const ATTEMPTS: usize = 8;
 
 /// What all attempts of a call have in common.
@@ -119,7 +120,7 @@ impl Nodes {
         earlier: &[Arc<Instance>],
     ) -> Delivered {
         let mut tried = Tried::of(earlier);
-        let mut last = None;
+        let (mut last, mut refused) = (None, 0);
         loop {
             let copy = copy_of(&request);
             let mut failed = match self.attempt(call, request, &tried).await {
@@ -129,8 +130,12 @@ impl Nodes {
             let (again, is_unreachable) = match std::mem::replace(&mut failed.begun, Begun::Refused) {
                 Begun::Unsent(request, is_unreachable) => (request, is_unreachable),
                 Begun::Refused => match copy {
-                    Some(copy) => (copy, false),
-                    None => return Delivered { result: Err(failed), copy },
+                    // Where all refuse, sending it to each of a thousand would be a storm.
+                    Some(copy) if refused + 1 < ATTEMPTS => {
+                        refused += 1;
+                        (copy, false)
+                    }
+                    copy => return Delivered { result: Err(failed), copy },
                 },
                 Begun::Maybe => {
                     failed.begun = Begun::Maybe;

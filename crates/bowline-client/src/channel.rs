@@ -266,9 +266,9 @@ impl Channel {
         request: Box<Request<Body>>,
         measuring: Measuring,
     ) -> Result<Response<Body>> {
-        let Inner { nodes, operations, .. } = &*self.0;
+        let nodes = &self.0.nodes;
         let call = Call { cx, kind, strict, redirected: true, picked: None };
-        let governor = Governor { nodes, operations, rules };
+        let governor = Governor { nodes, rules };
         let sent = match rules.timeout().filter(|_| kind == MethodKind::Unary) {
             None => governor.send(call, request).await,
             Some(timeout) => return Box::pin(in_time(governor, call, request, timeout, measuring)).await,
@@ -300,13 +300,13 @@ impl Channel {
         measuring: Measuring,
     ) -> Result<Response<Body>> {
         let kind = MethodKind::Unary;
-        let Some(key) = answers::key(&operation, &request) else {
+        let Some(key) = answers::key(&operation, strict, &request) else {
             return self.governed(&cx, kind, strict, &rules, request, measuring).await;
         };
         let answers = &self.0.answers;
-        let repeatable = rules.is_idempotent(&request);
+        let reads = rules.is_read(&request);
         let unmeasured = |cx: &Context| Measuring { measured: None, cx: cx.clone(), started: Instant::now() };
-        let answer = if rules.is_shared() && repeatable {
+        let answer = if rules.is_shared() && reads {
             // It is nobody's in particular: whoever asked first may give up before the others.
             let timeout = rules.timeout().unwrap_or(self.0.nodes.shared.options.default_timeout);
             let (channel, rules, cx) =
@@ -325,7 +325,7 @@ impl Channel {
         };
         measuring.end(answer.as_ref().map_or_else(|error| Some(error.code()), |whole| whole.code()));
         if rules.keeps_last_good()
-            && repeatable
+            && reads
             && let Some(kept) = answers.keep_or_replace(&key, &answer)
         {
             rules.metrics.degraded(LAST_GOOD);

@@ -11,18 +11,17 @@ use std::time::Duration;
 use bowline_core::{Code, Context, Criticality, Error, Instance, Instant, Result, SystemRng};
 use bowline_resilience::{Failure, GiveUp, Hedge, Pushback, reason};
 use bowline_rpc::Body;
-use bowline_rpc::headers::{PREVIOUS_ATTEMPTS, RETRY_PUSHBACK, forbids_retry, grpc_failure};
+use bowline_rpc::headers::{PREVIOUS_ATTEMPTS, RETRY_PUSHBACK, forbids_retry, grpc_failure, retry_after};
 use http::{HeaderValue, Request};
 use tokio::time::sleep;
 
 use crate::attempt::{Answer, Call, Delivered, Failed, copy_of};
 use crate::nodes::Nodes;
-use crate::rules::{Operations, Rules};
+use crate::rules::Rules;
 
 /// Sends calls to one target by the rules of their operations.
 pub(crate) struct Governor<'a> {
     pub(crate) nodes: &'a Nodes,
-    pub(crate) operations: &'a Operations,
     pub(crate) rules: &'a Rules,
 }
 
@@ -35,7 +34,7 @@ impl Governor<'_> {
             let late = Error::deadline_exceeded("the deadline had passed before the call was sent");
             return Err(late.with_reason(reason::DEADLINE_EXCEEDED));
         }
-        self.operations.budget.deposit(Instant::now());
+        self.rules.budget.deposit(Instant::now());
         let idempotent = self.rules.is_idempotent(&request);
         let delivered = self.attempt(call, request, &[], idempotent, criticality).await?;
         match delivered.failure() {
@@ -61,7 +60,7 @@ impl Governor<'_> {
                 // It is a stream, of which a part is gone.
                 None => Err(GiveUp::NotIdempotent),
                 Some(_) => {
-                    let (budget, now) = (&self.operations.budget, Instant::now());
+                    let (budget, now) = (&self.rules.budget, Instant::now());
                     let remaining = call.cx.remaining();
                     self.rules.retry.again(&failure, idempotent, made, remaining, budget, now, &SystemRng)
                 }
@@ -109,7 +108,11 @@ impl Governor<'_> {
                 if let (Some(hedge), None) = (&self.rules.hedge, code) {
                     hedge.answered(begun.elapsed(), Instant::now());
                 }
-                sent.ended(code);
+                match is_rate_limited(answer) {
+                    // It is about whoever is limited, and this is about all callers.
+                    true => sent.was_not(),
+                    false => sent.ended(code),
+                }
             }
             Err(failed) if failed.on.is_none() || is_our_own(&failed.error) => sent.was_not(),
             Err(failed) => sent.ended(Some(failed.error.code())),
@@ -164,7 +167,6 @@ impl Governor<'_> {
             () = sleep(delay) => {}
         }
         if !hedge.fire(Instant::now()) {
-            self.rules.rejections.count(reason::BUDGET_EXHAUSTED, criticality(call.cx));
             return first.await;
         }
         let mut tried = tried.to_vec();
@@ -174,7 +176,7 @@ impl Governor<'_> {
             delivered = &mut first => (delivered, false),
             delivered = &mut second => (delivered, true),
         };
-        if one.failure().is_none() {
+        if one.result.is_ok() && one.failure().is_none() {
             return one;
         }
         // It failed: the other one may not.
@@ -204,6 +206,12 @@ impl Governor<'_> {
     }
 }
 
+/// Whether the server refused a request because of a rate.
+fn is_rate_limited(answer: &Answer) -> bool {
+    answer.head() == Some(Code::ResourceExhausted)
+        && grpc_failure(answer.headers()).is_some_and(|error| error.reason() == reason::RATELIMITED)
+}
+
 /// Whether a failed attempt met a limit of this channel's, and no server's.
 fn is_our_own(error: &Error) -> bool {
     error.code() == Code::ResourceExhausted
@@ -228,15 +236,25 @@ impl Delivered {
         let (code, begun, pushback) = match &self.result {
             Ok(answer) => {
                 let code = answer.head()?;
-                if !matches!(code, Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded) {
+                // A server that ran out of time worked for all of it: it would again.
+                if !matches!(code, Code::Unavailable | Code::ResourceExhausted) {
                     return None;
                 }
                 let told = grpc_failure(answer.headers());
-                let after = told.as_ref().and_then(Error::retry_after).map(Pushback::After);
-                let pushback = if forbids_retry(answer.headers()) { Some(Pushback::Never) } else { after };
-                // Who refuses for want of room has done nothing.
-                let refused = told
-                    .is_some_and(|error| [reason::OVERLOADED, reason::RATELIMITED].contains(&error.reason()));
+                let after =
+                    told.as_ref().and_then(Error::retry_after).or_else(|| retry_after(answer.headers()));
+                let pushback = match forbids_retry(answer.headers()) {
+                    true => Some(Pushback::Never),
+                    false => after.map(Pushback::After),
+                };
+                let why = told.as_ref().map_or("", Error::reason);
+                // Who calls too often is not helped by calling again.
+                if why == reason::RATELIMITED {
+                    return None;
+                }
+                // Who has too much to do has done nothing. It says so itself, with the time to come again: a server that
+                // passes on what another one said to it has begun.
+                let refused = why == reason::OVERLOADED && answer.headers().contains_key(RETRY_PUSHBACK);
                 (code, !refused, pushback)
             }
             // To come again would be to wait in the queue that is full.

@@ -8,6 +8,7 @@ use bowline_rpc::End;
 use bowline_telemetry::InFlight as Measured;
 
 use crate::node::{Node, Shared};
+use crate::rules::FAIR;
 
 /// Measures a call. Dropped without a word it was given up: because its time was over, or because nobody waits any more.
 pub(crate) struct Measuring {
@@ -85,7 +86,9 @@ impl<'a> Flight<'a> {
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
         if self.load.is_some() {
-            self.land(Outcome::of(Some(given_up(self.cx))));
+            let code = given_up(self.cx);
+            let fair = code != Code::DeadlineExceeded || self.begun.elapsed() >= FAIR;
+            self.land(if fair { Outcome::of(Some(code)) } else { Outcome::Canceled });
         }
     }
 }
@@ -165,8 +168,12 @@ mod tests {
         tokio::time::advance(Duration::from_secs(2)).await;
         drop(flight);
         assert_eq!(failures(&node), (0, 0), "its caller gave up");
+        drop(Flight::begin(&node, &cx, &shared));
+        assert_eq!(failures(&node), (0, 0), "it had no time to answer");
         for _ in 0..2 {
-            drop(Flight::begin(&node, &cx, &shared));
+            let flight = Flight::begin(&node, &cx, &shared);
+            tokio::time::advance(FAIR).await;
+            drop(flight);
         }
         assert_eq!(failures(&node), (2, 2), "the instance held it");
         assert!(shared.signals.take().look, "somebody should look at it");

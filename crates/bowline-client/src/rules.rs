@@ -4,9 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use bowline_core::{Code, Context, Criticality, Error, Instant, MethodKind, Operation, Result, SystemRng};
+use bowline_core::{
+    Code, Context, Criticality, Error, Idempotency, Instant, MethodKind, Operation, Result, SystemRng,
+};
 use bowline_resilience::{
-    Breaker, Budget, ClientPolicy, Hedge, Open, Policies, RetryOptions, Throttle, Throttled, Trial, reason,
+    Breaker, Budget, BudgetOptions, ClientPolicy, Hedge, Open, Policies, RetryOptions, Throttle, Throttled,
+    Trial, reason,
 };
 use bowline_rpc::headers::IDEMPOTENCY_KEY;
 use bowline_telemetry::{CallMetrics, Metrics, OperationMetrics, OperationRejections, Rejections, Side};
@@ -23,14 +26,14 @@ pub(crate) struct Operations {
     rejections: Rejections,
     policies: ClientPolicies,
     known: RwLock<Known>,
-    /// How much may be sent again, to the target as a whole.
-    pub(crate) budget: Budget,
 }
 
 struct Known {
     /// Of which change of the policies this is.
     change: u64,
     policies: Policies<ClientPolicy>,
+    /// How much may be sent again, to the target as a whole.
+    budget: Arc<Budget>,
     operations: HashMap<String, Arc<Rules>>,
 }
 
@@ -41,20 +44,22 @@ pub(crate) struct Rules {
     policy: ClientPolicy,
     pub(crate) retry: RetryOptions,
     pub(crate) hedge: Option<Hedge>,
+    pub(crate) budget: Arc<Budget>,
     throttle: Throttle,
     breaker: Option<Arc<Breaker>>,
     /// By the policy, or by the proto.
     idempotent: bool,
+    /// By the proto: it changes nothing.
+    reads: bool,
 }
 
 impl Operations {
     pub(crate) fn new(calls: CallMetrics, rejections: Option<Rejections>, policies: ClientPolicies) -> Self {
         let (change, current) = (policies.changes(), policies.current());
-        let of_all = current.of(&Operation::new("", "", MethodKind::Unary));
-        let budget = Budget::new(of_all.budget.unwrap_or_default(), Instant::now());
-        let known = RwLock::new(Known { change, policies: current, operations: HashMap::new() });
+        let budget = budget_of(&current);
+        let known = RwLock::new(Known { change, policies: current, budget, operations: HashMap::new() });
         let rejections = rejections.unwrap_or_else(|| Rejections::new(&Metrics::new(), Side::Client));
-        Self { calls, rejections, policies, known, budget }
+        Self { calls, rejections, policies, known }
     }
 
     pub(crate) fn of(&self, operation: &Operation) -> Arc<Rules> {
@@ -68,24 +73,35 @@ impl Operations {
         if known.change != change {
             known.take(change, self.policies.current());
         }
-        let Known { policies, operations, .. } = &mut *known;
-        let new = || Arc::new(self.rules(operation, policies.of(operation)));
+        let Known { policies, operations, budget, .. } = &mut *known;
+        let new = || Arc::new(self.rules(operation, policies.of(operation), budget));
         Arc::clone(operations.entry(operation.path().to_owned()).or_insert_with(new))
     }
 
-    fn rules(&self, operation: &Operation, policy: ClientPolicy) -> Rules {
+    fn rules(&self, operation: &Operation, policy: ClientPolicy, budget: &Arc<Budget>) -> Rules {
         let now = Instant::now();
         Rules {
             metrics: self.calls.operation(operation),
             rejections: self.rejections.operation(operation),
             retry: policy.retry.unwrap_or_default(),
             hedge: policy.hedge.map(|options| Hedge::new(options, now)),
+            budget: Arc::clone(budget),
             throttle: Throttle::new(policy.throttle.unwrap_or_default(), now),
             breaker: policy.breaker.map(|options| Breaker::new(options, now)),
             idempotent: policy.idempotent.unwrap_or(operation.idempotency().can_repeat()),
+            reads: operation.idempotency() == Idempotency::NoSideEffects,
             policy,
         }
     }
+}
+
+/// The budget is one for all operations of a target, so that what is for all counts.
+fn budget_options(policies: &Policies<ClientPolicy>) -> BudgetOptions {
+    policies.of(&Operation::new("", "", MethodKind::Unary)).budget.unwrap_or_default()
+}
+
+fn budget_of(policies: &Policies<ClientPolicy>) -> Arc<Budget> {
+    Arc::new(Budget::new(budget_options(policies), Instant::now()))
 }
 
 impl Known {
@@ -96,6 +112,9 @@ impl Known {
             let (service, method) = names.unwrap_or((path, ""));
             policies.of(&Operation::new(service, method, MethodKind::Unary)) == rules.policy
         });
+        if budget_options(&policies) != budget_options(&self.policies) {
+            self.budget = budget_of(&policies);
+        }
         (self.change, self.policies) = (change, policies);
     }
 }
@@ -132,6 +151,11 @@ impl Rules {
             && (by_method.contains(request.method()) || request.headers().contains_key(&IDEMPOTENCY_KEY))
     }
 
+    /// Whether a request changes nothing, so that its answer may be another one's, or an earlier one.
+    pub(crate) fn is_read<B>(&self, request: &Request<B>) -> bool {
+        self.reads || [Method::GET, Method::HEAD].contains(request.method())
+    }
+
     /// Asks whether a request is to be sent at all.
     ///
     /// # Errors
@@ -149,7 +173,7 @@ impl Rules {
         };
         let held = self.throttle.ask(criticality, now, &SystemRng);
         held.map_err(|Throttled| refused(THROTTLED_FOR))?;
-        Ok(Sent { rules: self, cx, trial, open: true })
+        Ok(Sent { rules: self, cx, trial, begun: now, open: true })
     }
 }
 
@@ -159,8 +183,13 @@ pub(crate) struct Sent<'a> {
     rules: &'a Rules,
     cx: &'a Context,
     trial: Option<Trial>,
+    begun: Instant,
     open: bool,
 }
+
+/// A server that did not answer in less than this is not to blame: a caller may give what time it likes, and all callers
+/// share what is known of an operation.
+pub(crate) const FAIR: Duration = Duration::from_millis(100);
 
 impl Sent<'_> {
     /// It ended with this code; `None` is success.
@@ -177,6 +206,10 @@ impl Sent<'_> {
     fn note(&mut self, code: Option<Code>) {
         self.open = false;
         let now = Instant::now();
+        let code = match code {
+            Some(Code::DeadlineExceeded) if self.begun.elapsed() < FAIR => Some(Code::Canceled),
+            code => code,
+        };
         let refused =
             matches!(code, Some(Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded));
         let failed = refused || matches!(code, Some(Code::Internal | Code::Unknown | Code::DataLoss));

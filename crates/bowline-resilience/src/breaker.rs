@@ -104,6 +104,15 @@ impl Breaker {
         }
         let remaining = Duration::from_nanos((until - 1).saturating_sub(self.ticks.nanos(now)));
         let mut state = self.state();
+        // Another one's trial may have ended meanwhile.
+        if self.open_until.load(Ordering::Acquire) != until {
+            drop(state);
+            return if self.is_closed() {
+                Ok(Trial { breaker: Arc::clone(self), tries: false })
+            } else {
+                Err(Open { remaining: self.options.open })
+            };
+        }
         if !remaining.is_zero() || state.trying {
             return Err(Open { remaining });
         }

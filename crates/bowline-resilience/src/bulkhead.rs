@@ -107,8 +107,10 @@ impl Bulkhead {
             state.last_empty = now;
             return Entry::Runs(Slot { bulkhead: Some(Arc::clone(&self.0)) });
         }
-        // Those who have given up hold no places in the queue.
-        if state.waiting.len() >= self.0.options.queue {
+        // Those who have given up hold no places in the queue, and make no standing one.
+        if state.waiting.front().is_some_and(|oldest| oldest.grant.is_closed())
+            || state.waiting.len() >= self.0.options.queue
+        {
             state.waiting.retain(|waiting| !waiting.grant.is_closed());
         }
         if state.waiting.is_empty() {

@@ -83,11 +83,12 @@ impl CpuMeter {
 
     /// How many processors there are to use: what the group may, or what the machine has. At least 1.
     pub fn processors(&self) -> u32 {
+        let machine = std::thread::available_parallelism().map_or(1, |all| all.get() as u32);
         let own = match &self.source {
             Source::CgroupV2 { processors, .. } | Source::CgroupV1 { processors, .. } => {
-                processors.ceil() as u32
+                (processors.ceil() as u32).min(machine)
             }
-            Source::Machine { .. } => std::thread::available_parallelism().map_or(1, |all| all.get() as u32),
+            Source::Machine { .. } => machine,
         };
         own.max(1)
     }
@@ -183,7 +184,9 @@ impl Source {
                 Used::Nanos(now),
                 Self::CgroupV2 { processors, .. } | Self::CgroupV1 { processors, .. },
             ) => {
-                let could = elapsed.as_nanos() as f64 * processors;
+                // A group may be allowed more than there is.
+                let machine = std::thread::available_parallelism().map_or(f64::MAX, |all| all.get() as f64);
+                let could = elapsed.as_nanos() as f64 * processors.min(machine);
                 (could > 0.0).then(|| now.saturating_sub(before) as f64 / could)
             }
             (Used::Ticks { busy: b0, all: a0 }, Used::Ticks { busy: b1, all: a1 }, _) => {

@@ -37,6 +37,13 @@ pub struct TokenBucket {
     full_at: AtomicU64,
 }
 
+#[derive(Debug)]
+struct Buckets {
+    by_key: HashMap<u64, Arc<TokenBucket>>,
+    /// When those that were full were thrown out last: it is not to be done for each of many strangers.
+    swept: Instant,
+}
+
 /// The rate is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limited {
@@ -84,7 +91,7 @@ impl TokenBucket {
     }
 }
 
-/// A token bucket for each key, such as each caller.
+/// A token bucket for each key, such as each caller; a key is the hash of a name.
 ///
 /// There are at most `most` at a time. One that is full again is the same as a new one, and makes room. If all
 /// are in use, keys that are new share one: too many callers at once are limited together rather than not at all.
@@ -92,7 +99,7 @@ impl TokenBucket {
 pub struct KeyedBuckets {
     rate: Rate,
     most: usize,
-    buckets: Mutex<HashMap<Box<str>, Arc<TokenBucket>>>,
+    buckets: Mutex<Buckets>,
     others: TokenBucket,
 }
 
@@ -102,10 +109,11 @@ impl KeyedBuckets {
 
     /// No key yet.
     pub fn new(rate: Rate, most: usize, now: Instant) -> Self {
-        Self { rate, most: most.max(1), buckets: Mutex::default(), others: TokenBucket::new(rate, now) }
+        let buckets = Buckets { by_key: HashMap::new(), swept: now };
+        Self { rate, most: most.max(1), buckets: Mutex::new(buckets), others: TokenBucket::new(rate, now) }
     }
 
-    fn buckets(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<TokenBucket>>> {
+    fn buckets(&self) -> MutexGuard<'_, Buckets> {
         self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -113,26 +121,31 @@ impl KeyedBuckets {
     ///
     /// # Errors
     /// [`Limited`] if there is none.
-    pub fn take(&self, key: &str, now: Instant) -> Result<(), Limited> {
+    pub fn take(&self, key: u64, now: Instant) -> Result<(), Limited> {
         let mut buckets = self.buckets();
-        if let Some(bucket) = buckets.get(key) {
+        if let Some(bucket) = buckets.by_key.get(&key) {
             let bucket = Arc::clone(bucket);
             drop(buckets);
             return bucket.take(now);
         }
-        if buckets.len() >= self.most {
-            buckets.retain(|_, bucket| !bucket.is_full(now));
+        let is_full = buckets.by_key.len() >= self.most;
+        if is_full && now.saturating_duration_since(buckets.swept) >= SWEEP {
+            buckets.swept = now;
+            buckets.by_key.retain(|_, bucket| !bucket.is_full(now));
         }
-        if buckets.len() >= self.most {
+        if buckets.by_key.len() >= self.most {
             drop(buckets);
             return self.others.take(now);
         }
         let bucket = Arc::new(TokenBucket::new(self.rate, now));
-        buckets.insert(key.into(), Arc::clone(&bucket));
+        buckets.by_key.insert(key, Arc::clone(&bucket));
         drop(buckets);
         bucket.take(now)
     }
 }
+
+/// How often room is made.
+const SWEEP: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -177,17 +190,17 @@ mod tests {
     fn each_key_has_its_own_and_memory_is_bounded() {
         let clock = ManualClock::new();
         let buckets = KeyedBuckets::new(Rate { per_second: 1.0, burst: 2 }, 3, clock.now());
-        for key in ["a", "b", "c"] {
+        for key in [1, 2, 3] {
             assert!(buckets.take(key, clock.now()).is_ok() && buckets.take(key, clock.now()).is_ok());
             assert_eq!(buckets.take(key, clock.now()).unwrap_err().retry_after, Duration::from_secs(1));
         }
         // Those that there is no room for share one.
-        assert!(buckets.take("d", clock.now()).is_ok() && buckets.take("e", clock.now()).is_ok());
-        assert!(buckets.take("f", clock.now()).is_err());
-        assert_eq!(buckets.buckets().len(), 3);
+        assert!(buckets.take(4, clock.now()).is_ok() && buckets.take(5, clock.now()).is_ok());
+        assert!(buckets.take(6, clock.now()).is_err());
+        assert_eq!(buckets.buckets().by_key.len(), 3);
         clock.advance(Duration::from_secs(2));
-        assert!(buckets.take("f", clock.now()).is_ok());
-        assert_eq!(buckets.buckets().len(), 1, "those that were full made room");
+        assert!(buckets.take(6, clock.now()).is_ok());
+        assert_eq!(buckets.buckets().by_key.len(), 1, "those that were full made room");
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The headers that bowline reads and writes, by name; and the one status that several places read.
 
+use std::time::Duration;
+
 use bowline_core::{Code, Error};
+use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// gRPC's status, a number.
@@ -45,6 +48,13 @@ pub fn forbids_retry(headers: &HeaderMap) -> bool {
     headers.get(RETRY_PUSHBACK).is_some_and(|value| number(value).is_none())
 }
 
+/// When a server says to send the request again, whatever protocol it speaks.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let number = |name: HeaderName| headers.get(name)?.to_str().ok()?.parse::<u64>().ok();
+    let millis = number(RETRY_PUSHBACK).map(Duration::from_millis);
+    millis.or_else(|| number(RETRY_AFTER).map(Duration::from_secs))
+}
+
 /// The failure that gRPC's headers or trailers tell, with all its details. `None` for success, and where there is no status.
 pub fn grpc_failure(headers: &HeaderMap) -> Option<Error> {
     crate::answer::status(headers)?.err()
@@ -54,6 +64,10 @@ pub fn grpc_failure(headers: &HeaderMap) -> Option<Error> {
 pub fn grpc_status(headers: &HeaderMap) -> Option<Option<Code>> {
     match headers.get(GRPC_STATUS)?.as_bytes() {
         b"0" => Some(None),
-        text => Some(Code::from_number(std::str::from_utf8(text).ok()?.parse().ok()?)),
+        // A number that nobody knows is a failure all the same.
+        text => {
+            let number = std::str::from_utf8(text).ok()?.parse().ok()?;
+            Some(Some(Code::from_number(number).unwrap_or(Code::Unknown)))
+        }
     }
 }

@@ -3,7 +3,6 @@
 //! This is decided from a request's head alone, before its context is made and before its body is read: what is refused
 //! must cost next to nothing, for it comes when there is least to spare.
 
-use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,11 +50,14 @@ struct Table {
 
 /// What guards one operation.
 pub(crate) struct Guard {
+    operation: Operation,
     policy: ServerPolicy,
     pub(crate) timeout: Option<Duration>,
     admission: Option<Arc<Admission>>,
     hash: u64,
-    streams: bool,
+    /// Whether a stream of it is over with its first step, as far as the limit is concerned: how long one lasts says nothing
+    /// of how busy the service is. What a fallback answers counts until its head.
+    pub(crate) streams: bool,
     rate: Option<TokenBucket>,
     callers: Option<KeyedBuckets>,
     tenants: Option<KeyedBuckets>,
@@ -105,7 +107,12 @@ impl Guards {
             }
         });
         let routes = routes.collect();
-        self.table.store(Arc::new(Table { policies, routes, others: Mutex::default() }));
+        let others = before.others.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let stay = |(path, guard): (String, Arc<Guard>)| {
+            (policies.of(&guard.operation) == guard.policy).then_some((path, guard))
+        };
+        let others = Mutex::new(others.into_iter().filter_map(stay).collect());
+        self.table.store(Arc::new(Table { policies, routes, others }));
         Ok(())
     }
 
@@ -115,15 +122,18 @@ impl Guards {
         let about_itself = ABOUT_ITSELF.contains(&operation.service());
         let admitted = policy.admission.unwrap_or(true) && !about_itself;
         let keyed = |rate| KeyedBuckets::new(rate, KeyedBuckets::MOST, now);
+        let about = if about_itself { ServerPolicy::default() } else { policy.clone() };
         Guard {
-            timeout: policy.timeout.or(default),
+            operation: operation.clone(),
+            // How long a stream lasts is not said by what is for calls.
+            timeout: if streams { default } else { policy.timeout.or(default) },
             admission: self.admission.clone().filter(|_| admitted),
             hash: hash_of(operation.path()),
-            streams,
-            rate: policy.rate.map(|rate| TokenBucket::new(rate, now)),
-            callers: policy.caller_rate.map(keyed),
-            tenants: policy.tenant_rate.map(keyed),
-            bulkhead: policy.bulkhead.map(|options| Bulkhead::new(options, now)),
+            streams: streams && self.operations.contains(operation),
+            rate: about.rate.map(|rate| TokenBucket::new(rate, now)),
+            callers: about.caller_rate.map(keyed),
+            tenants: about.tenant_rate.map(keyed),
+            bulkhead: about.bulkhead.map(|options| Bulkhead::new(options, now)),
             rejections: self.rejections.operation(operation),
             policy,
         }
@@ -155,8 +165,6 @@ impl Guard {
                 let arrival =
                     Arrival { now, criticality, caller: caller_hash(headers, peer), operation: self.hash };
                 match admission.admit(&arrival) {
-                    // How long a stream lasts says nothing of how busy the service is.
-                    Ok(_) if self.streams => None,
                     Ok(permit) => Some(permit),
                     Err(Overloaded { .. }) => return Err(self.overloaded(criticality)),
                 }
@@ -177,12 +185,12 @@ impl Guard {
         };
         // The narrowest first: who is refused for itself takes nothing from the others.
         if let Some(callers) = &self.callers {
-            let taken = callers.take(&caller(headers, peer), now);
+            let taken = callers.take(caller_hash(headers, peer), now);
             taken.map_err(refused("this caller calls the operation more often than it may"))?;
         }
         if let Some(tenants) = &self.tenants {
             let tenant = headers.get(TENANT).and_then(|name| name.to_str().ok()).unwrap_or_default();
-            let taken = tenants.take(tenant, now);
+            let taken = tenants.take(hash_of(tenant), now);
             taken.map_err(refused("the tenant's callers call the operation more often than they may"))?;
         }
         match &self.rate {
@@ -218,23 +226,14 @@ fn criticality(headers: &HeaderMap) -> Criticality {
     named.and_then(Criticality::parse).unwrap_or_default()
 }
 
-/// As [`caller`], without making a text of an address.
+/// Who calls: by its name, which our channels tell; else by its address, of IPv6 the network that one caller has.
 fn caller_hash(headers: &HeaderMap, peer: &PeerAddr) -> u64 {
     match (headers.get(&CALLER).and_then(|name| name.to_str().ok()), peer) {
         (Some(name), _) if !name.is_empty() => hash_of(name),
         (_, PeerAddr::Tcp(address)) => match address.ip() {
             IpAddr::V4(ip) => hash_of(ip.octets()),
-            IpAddr::V6(ip) => hash_of(ip.octets()),
+            IpAddr::V6(ip) => hash_of(&ip.octets()[..8]),
         },
         (_, PeerAddr::Local) => 0,
-    }
-}
-
-/// Who calls: by its name, which our channels tell; else by its address.
-fn caller<'a>(headers: &'a HeaderMap, peer: &PeerAddr) -> Cow<'a, str> {
-    match (headers.get(&CALLER).and_then(|name| name.to_str().ok()), peer) {
-        (Some(name), _) if !name.is_empty() => name.into(),
-        (_, PeerAddr::Tcp(address)) => address.ip().to_string().into(),
-        (_, PeerAddr::Local) => "".into(),
     }
 }

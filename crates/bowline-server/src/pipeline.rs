@@ -312,10 +312,13 @@ impl Turn {
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             return Err(held.guard.too_late(criticality));
         }
-        match held.permit.as_mut().map(|permit| permit.begun(now)) {
-            Some(Err(_)) => Err(held.guard.overloaded(criticality)),
-            _ => Ok(()),
+        if let Some(Err(_)) = held.permit.as_mut().map(|permit| permit.begun(now)) {
+            return Err(held.guard.overloaded(criticality));
         }
+        if held.guard.streams {
+            held.permit = None;
+        }
+        Ok(())
     }
 
     fn refuse(self, error: Error) -> Response<Body> {
@@ -327,7 +330,7 @@ impl Turn {
 }
 
 impl Held {
-    /// The answer is there, or its stream is over: what the limit learns from it.
+    /// The answer is there, or the head of it: what the limit learns from it.
     fn end(&mut self, outcome: &Outcome) {
         let Some(permit) = self.permit.take() else { return };
         let ended = match outcome.code() {
@@ -383,12 +386,12 @@ impl Future for PipelineFuture {
                 // The outermost layer renders every error.
                 let response = ready!(future.poll(task)).unwrap_or_default();
                 let mut held = held.take();
+                if let Some(held) = &mut held {
+                    held.end(outcome);
+                }
                 if operation.kind().server_streams() {
                     response.map(|body| body.on_end(move |_| drop(held)))
                 } else {
-                    if let Some(held) = &mut held {
-                        held.end(outcome);
-                    }
                     response
                 }
             }

@@ -349,7 +349,12 @@ pub(crate) fn server(settings: &BTreeMap<String, ServerPolicySettings>) -> Resul
 pub(crate) fn client(settings: &BTreeMap<String, ClientPolicySettings>) -> Result<Policies<ClientPolicy>> {
     let entries: Result<Vec<_>> = settings
         .iter()
-        .map(|(key, one)| Ok((key.clone(), one.policy(&format!("client.policies.{key}"))?)))
+        .map(|(key, one)| {
+            let place = format!("client.policies.{key}");
+            let takes = "nothing here: a budget is one for all operations of a target, under `*`";
+            check(key == "*" || one.budget.is_none(), &place, "budget", takes)?;
+            Ok((key.clone(), one.policy(&place)?))
+        })
         .collect();
     Policies::new(entries?).map_err(|error| error.context("client.policies"))
 }
@@ -405,6 +410,7 @@ mod tests {
             (r#"{ "*": { "throttle": { "k": 0.5 } } }"#, "`client.policies.*.throttle.k`"),
             (r#"{ "*": { "hedge": { "quantile": 95 } } }"#, "`client.policies.*.hedge.quantile`"),
             (r#"{ "*": { "budget": { "ratio": 20 } } }"#, "`client.policies.*.budget.ratio`"),
+            (r#"{ "a.B": { "budget": {} } }"#, "under `*`"),
         ] {
             let error = client(&read(json)).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");

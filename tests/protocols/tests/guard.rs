@@ -201,7 +201,7 @@ async fn a_policy_for_what_is_not_there_is_an_error() {
     let error = Running::start_with(options).unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);
     assert!(
-        error.message().contains("testing.v1.Testings") && error.message().contains("testing.v1.Testing,"),
+        error.message().contains("testing.v1.Testings") && error.message().ends_with("testing.v1.Testing"),
         "{error}"
     );
 }

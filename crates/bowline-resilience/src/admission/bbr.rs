@@ -1,7 +1,7 @@
 //! As many at a time as the bandwidth-delay product says.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bowline_core::Instant;
@@ -19,9 +19,10 @@ use crate::window::{Ticks, Window};
 /// - Times are in nanoseconds, and are the handlers' own: the time from the admission to the first step is measured by
 ///   itself, as the queue that it is. Rounded to whole milliseconds, a service that answers in 0.3 ms has its limit
 ///   wrong by three times.
-/// - The processor's load is smoothed over 200 ms, not over seconds ([`CpuLoad`](crate::CpuLoad)); and requests that
-///   all waited before their first step tell of an overload too, within one bucket. That is where an async service
-///   queues.
+/// - An overload is a queue: all requests of a bucket waited before their first step, which is where an async service
+///   queues. The processor's load alone says nothing of this service, for others may be who is busy; when it is high, a
+///   shorter wait is enough. It is smoothed over 200 ms, not over seconds ([`CpuLoad`](crate::CpuLoad)).
+/// - What is shed after the queue is gone does not prolong the time in which the limit is enforced.
 /// - Only successes count. What fails fast would raise the limit.
 /// - In a long overload the window has only answers that waited, and the limit would follow its own queue. So each
 ///   `probe_every` it is lowered for a moment, to see how long an answer takes without one (BBR's ProbeRTT).
@@ -35,14 +36,16 @@ pub struct BbrOptions {
     pub window: Duration,
     /// Into how many buckets it is divided: 100.
     pub buckets: usize,
-    /// The processor's load from which on there is too much to do, from 0 to 1: 0.8.
+    /// The processor's load from which on a shorter queue is too much, from 0 to 1: 0.8.
     pub cpu: f64,
+    /// That shorter one: 1 ms.
+    pub short_queue: Duration,
     /// How long every request of a bucket waited at least before its first step, for that to be too much: 5 ms, CoDel's
     /// target (RFC 8289, 4.4).
     pub queue: Duration,
     /// How long one waits before its first step that should not have been let in: 100 ms, CoDel's interval.
     pub too_long: Duration,
-    /// How long after the last one that was shed the limit is still enforced: 1 s.
+    /// How long the limit is still enforced after something was shed because of a queue: 1 s.
     pub cooling: Duration,
     /// How often the limit is lowered in an overload: 10 s, BBR's.
     pub probe_every: Duration,
@@ -58,6 +61,7 @@ impl Default for BbrOptions {
             window: Duration::from_secs(10),
             buckets: 100,
             cpu: 0.8,
+            short_queue: Duration::from_millis(1),
             queue: Duration::from_millis(5),
             too_long: Duration::from_millis(100),
             cooling: Duration::from_secs(1),
@@ -81,12 +85,12 @@ pub(crate) struct Bbr {
     limit: AtomicU32,
     /// The limit as it is when it is not lowered.
     full: AtomicU32,
-    /// When something was shed, as nanoseconds and one more.
+    /// The last tick in which there was a queue.
+    queued: AtomicU64,
+    /// When something was shed because of one, as nanoseconds and one more; 0 if never.
     shed: AtomicU64,
     /// The shortest wait before a first step in this tick; `u64::MAX` if there was none.
     waited: AtomicU64,
-    /// Whether everybody had to wait in the last tick, or the last one for half of what is too long.
-    queues: AtomicBool,
     floor_time: Mutex<FloorTime>,
 }
 
@@ -109,9 +113,9 @@ impl Bbr {
             worked_out: AtomicU64::new(0),
             limit: AtomicU32::new(u32::MAX),
             full: AtomicU32::new(u32::MAX),
+            queued: AtomicU64::new(0),
             shed: AtomicU64::new(0),
             waited: AtomicU64::new(u64::MAX),
-            queues: AtomicBool::new(false),
             floor_time: Mutex::default(),
             options,
         }
@@ -120,13 +124,12 @@ impl Bbr {
     /// The limit now; `None` if there is none, because there is not too much to do or nothing is known.
     pub(crate) fn limit(&self, cpu: f64, now: Instant) -> Option<u32> {
         let tick = self.ticks.at(now);
-        let is_busy = cpu >= self.options.cpu || self.has_shed_lately(now);
-        if self.worked_out.load(Ordering::Relaxed) != tick {
-            self.work_out(tick, is_busy);
+        if self.worked_out.load(Ordering::Relaxed) < tick {
+            self.work_out(tick, cpu >= self.options.cpu, now);
         }
-        let enforced = is_busy || self.queues.load(Ordering::Relaxed);
         let limit = self.limit.load(Ordering::Relaxed);
-        (enforced && limit != u32::MAX).then_some(limit)
+        let enforced = || self.queued.load(Ordering::Relaxed) == tick || self.has_shed_lately(now);
+        (limit != u32::MAX && enforced()).then_some(limit)
     }
 
     /// What would be enforced; `None` while nothing is known.
@@ -144,18 +147,21 @@ impl Bbr {
         shed > 0 && self.ticks.nanos(now).saturating_sub(shed - 1) < self.options.cooling.as_nanos() as u64
     }
 
+    /// Something was shed.
     pub(crate) fn has_shed(&self, now: Instant) {
-        self.shed.store(self.ticks.nanos(now) + 1, Ordering::Relaxed);
+        if self.queued.load(Ordering::Relaxed) == self.ticks.at(now) {
+            self.shed.store(self.ticks.nanos(now) + 1, Ordering::Relaxed);
+        }
     }
 
     /// A request took its first step after waiting so long; true if that was too long.
-    pub(crate) fn waited(&self, wait: Duration) -> bool {
+    pub(crate) fn waited(&self, wait: Duration, now: Instant) -> bool {
         let nanos = wait.as_nanos() as u64;
         if nanos < self.waited.load(Ordering::Relaxed) {
             self.waited.fetch_min(nanos, Ordering::Relaxed);
         }
         if wait >= self.options.too_long / 2 {
-            self.queues.store(true, Ordering::Relaxed);
+            self.queued.store(self.ticks.at(now), Ordering::Relaxed);
         }
         wait >= self.options.too_long
     }
@@ -166,17 +172,22 @@ impl Bbr {
     }
 
     /// Works out the limit from the buckets that are complete. Once a tick, by whoever comes first.
-    fn work_out(&self, tick: u64, is_busy: bool) {
+    fn work_out(&self, tick: u64, is_busy: bool, now: Instant) {
         let Ok(mut floor_time) = self.floor_time.try_lock() else { return };
-        let before = self.worked_out.swap(tick, Ordering::Relaxed);
-        if before == tick {
+        // Somebody's time may be a moment behind another's.
+        let before = self.worked_out.load(Ordering::Relaxed);
+        if before >= tick {
             return;
         }
+        self.worked_out.store(tick, Ordering::Relaxed);
         let waited = self.waited.swap(u64::MAX, Ordering::Relaxed);
         // With a tick in between in which nobody asked, nobody waits.
-        let queues =
-            before + 1 == tick && waited != u64::MAX && waited > self.options.queue.as_nanos() as u64;
-        self.queues.store(queues, Ordering::Relaxed);
+        let too_much = if is_busy { self.options.short_queue } else { self.options.queue };
+        let queues = before + 1 == tick && waited != u64::MAX && waited > too_much.as_nanos() as u64;
+        if queues {
+            self.queued.store(tick, Ordering::Relaxed);
+        }
+        let overloaded = is_busy || queues || self.has_shed_lately(now);
         let (mut most, mut shortest, mut last) = (0, u64::MAX, u64::MAX);
         for (own, [passed, nanos]) in self.window.buckets(tick) {
             if own == tick || passed == 0 {
@@ -193,7 +204,7 @@ impl Bbr {
             *floor_time = FloorTime::default();
             return;
         }
-        let probing = floor_time.update(tick, is_busy || queues, shortest, last, &self.options, &self.ticks);
+        let probing = floor_time.update(tick, overloaded, shortest, last, &self.options, &self.ticks);
         let bucket = self.ticks.length().as_secs_f64();
         let limit = most as f64 * floor_time.nanos as f64 / 1e9 / bucket;
         let limit = limit.max(f64::from(self.options.floor.max(1)));
@@ -245,7 +256,7 @@ impl FloorTime {
         let length = ticks.length().as_nanos() as u64;
         let lasts = PROBE_TICKS + (PROBE_ANSWERS * self.nanos).div_ceil(length);
         let every = (options.probe_every.as_nanos() as u64).div_ceil(length).max(PROBE_SPACING * lasts);
-        if tick - self.measured < every {
+        if tick.saturating_sub(self.measured) < every {
             return false;
         }
         self.probe = Some((tick, tick + lasts, u64::MAX));

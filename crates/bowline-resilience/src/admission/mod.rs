@@ -218,7 +218,7 @@ impl Permit {
     pub fn begun(&mut self, now: Instant) -> Result<(), Overloaded> {
         self.begun = Some(now);
         let Limit::Bbr(bbr) = &self.admission.limit else { return Ok(()) };
-        let too_long = bbr.waited(now.saturating_duration_since(self.admitted));
+        let too_long = bbr.waited(now.saturating_duration_since(self.admitted), now);
         if too_long && self.criticality < Criticality::CriticalPlus {
             bbr.has_shed(now);
             return Err(Overloaded { limit: bbr.known_limit().unwrap_or(u32::MAX) });
@@ -232,7 +232,8 @@ impl Permit {
             (Limit::Bbr(bbr), Ended::Served) => {
                 bbr.succeeded(now.saturating_duration_since(self.begun.unwrap_or(self.admitted)), now);
             }
-            (Limit::Gradient(gradient), _) => {
+            // What fails fast says nothing of how long the work takes.
+            (Limit::Gradient(gradient), Ended::Served) => {
                 gradient.answered(now.saturating_duration_since(self.admitted));
             }
             _ => {}

@@ -55,8 +55,9 @@ fn serve(admission: &Arc<Admission>, clock: &ManualClock, ticks: usize, each: us
     for _ in 0..ticks {
         for _ in 0..each {
             let mut permit = admission.admit(&arrival(clock, Criticality::Critical, 1)).unwrap();
-            permit.begun(clock.now()).unwrap();
-            permit.end(Ended::Served, clock.now() + took);
+            // It waits for a thread, longer than it should while the processor is busy.
+            permit.begun(clock.now() + Duration::from_millis(2)).unwrap();
+            permit.end(Ended::Served, clock.now() + Duration::from_millis(2) + took);
         }
         clock.advance(Duration::from_millis(100));
     }
@@ -82,6 +83,7 @@ fn the_limit_is_what_the_service_does_at_its_best() {
     // 500 a second for 20.3 ms each are 10.15 at a time, and room for chance.
     assert_eq!(fill(&admission, &clock, Criticality::Sheddable, 1).len(), 1_000, "the processor is idle");
     cpu.set(0.8);
+    serve(&admission, &clock, 1, 50, Duration::from_micros(20_300));
     assert_eq!(fill(&admission, &clock, Criticality::Sheddable, 1).len(), 23);
     // For a second after something was shed, it holds on.
     cpu.set(0.5);
@@ -132,8 +134,9 @@ fn a_long_overload_does_not_raise_the_limit() {
         drop(permits);
         for _ in 0..50 {
             let mut permit = admission.admit(&arrival(&clock, Criticality::Critical, 1)).unwrap();
-            permit.begun(clock.now()).unwrap();
-            permit.end(Ended::Served, clock.now() + took);
+            // It waits for a thread, longer than it should while the processor is busy.
+            permit.begun(clock.now() + Duration::from_millis(2)).unwrap();
+            permit.end(Ended::Served, clock.now() + Duration::from_millis(2) + took);
         }
         clock.advance(Duration::from_millis(100));
     }
