@@ -77,6 +77,20 @@ impl Load {
         self.report.lock().unwrap().sent
     }
 
+    /// Waits until so many more were answered.
+    ///
+    /// # Panics
+    /// If that takes longer than a minute.
+    pub async fn more(&self, requests: usize) {
+        let target = self.answered() + requests;
+        let waited = tokio::time::timeout(Duration::from_secs(60), async {
+            while self.answered() < target {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        waited.await.expect("the load stalls");
+    }
+
     /// Stops sending, waits for the answers that are missing, and tells.
     pub async fn finish(mut self) -> Report {
         self.stop.store(true, Ordering::Relaxed);

@@ -29,23 +29,13 @@ fn load(fleet: &Fleet) -> Load {
     })
 }
 
-async fn more(load: &Load, requests: usize) {
-    let target = load.answered() + requests;
-    let waited = tokio::time::timeout(Duration::from_secs(60), async {
-        while load.answered() < target {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    });
-    waited.await.expect("the load stalls");
-}
-
 /// Waits until each catalog gets requests.
 async fn spread(fleet: &Fleet) {
     let until = tokio::time::Instant::now() + Duration::from_secs(30);
     loop {
         let before = served(fleet).await;
         let warm_up = load(fleet);
-        more(&warm_up, 100).await;
+        warm_up.more(100).await;
         let report = warm_up.finish().await;
         let after = served(fleet).await;
         if report.failures.is_empty() && before.iter().zip(&after).all(|(before, after)| after > before) {
@@ -73,11 +63,11 @@ async fn an_instance_that_stands_still_costs_hardly_a_request() {
     let fleet = Fleet::start(&[(App::Catalog, 3), (App::Inventory, 1), (App::Shop, 1)]).await;
     spread(&fleet).await;
     let load = load(&fleet);
-    more(&load, 300).await;
+    load.more(300).await;
     catalogs(&fleet)[0].pause();
-    more(&load, 2_000).await;
+    load.more(2_000).await;
     catalogs(&fleet)[0].resume();
-    more(&load, 300).await;
+    load.more(300).await;
     let report = load.finish().await;
     let failed = report.sent - report.succeeded;
     println!("one of three stands still: {failed} of {} failed: {:?}", report.sent, report.failures);
@@ -90,10 +80,10 @@ async fn an_instance_that_dies_costs_no_request() {
     let mut fleet = Fleet::start(&[(App::Catalog, 3), (App::Inventory, 1), (App::Shop, 1)]).await;
     spread(&fleet).await;
     let load = load(&fleet);
-    more(&load, 300).await;
+    load.more(300).await;
     let dying = fleet.all(App::Catalog)[0];
     fleet.instances[dying].kill().await;
-    more(&load, 1_000).await;
+    load.more(1_000).await;
     let report = load.finish().await;
     let failed = report.sent - report.succeeded;
     println!("one of three dies: {failed} of {} failed: {:?}", report.sent, report.failures);

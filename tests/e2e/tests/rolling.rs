@@ -58,16 +58,6 @@ async fn fleet() -> Fleet {
     }
 }
 
-async fn more(load: &Load, requests: usize) {
-    let target = load.answered() + requests;
-    let waited = tokio::time::timeout(Duration::from_secs(60), async {
-        while load.answered() < target {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    });
-    waited.await.expect("the load stalls");
-}
-
 #[track_caller]
 fn lossless(fleet: &Fleet, report: &Report, what: &str) {
     println!(
@@ -94,12 +84,12 @@ async fn restarting_every_process_three_times_loses_no_request_with_and_without_
     let _alone = ONE_AT_A_TIME.lock().await;
     let mut fleet = fleet().await;
     let running = load(&fleet);
-    more(&running, 300).await;
+    running.more(300).await;
     for _ in 0..3 {
         for index in 1..fleet.instances.len() {
             fleet.instances[index].restart().await;
             // The next one goes once this one has served for a moment.
-            more(&running, 100).await;
+            running.more(100).await;
         }
     }
     lossless(&fleet, &running.finish().await, "three rounds");
@@ -108,7 +98,7 @@ async fn restarting_every_process_three_times_loses_no_request_with_and_without_
     fleet.instances[0].kill().await;
     for index in 1..fleet.instances.len() {
         fleet.instances[index].restart().await;
-        more(&running, 100).await;
+        running.more(100).await;
     }
     lossless(&fleet, &running.finish().await, "a round without the registry");
 }
@@ -118,11 +108,11 @@ async fn killing_an_instance_fails_only_what_was_in_flight_on_it() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let mut fleet = fleet().await;
     let running = load(&fleet);
-    more(&running, 600).await;
+    running.more(600).await;
     let victim = fleet.all(App::Catalog)[0];
     let in_flight = in_flight(&fleet, victim).await;
     fleet.instances[victim].kill().await;
-    more(&running, 900).await;
+    running.more(900).await;
     let report = running.finish().await;
     let failed = report.sent - report.succeeded;
     println!(
