@@ -54,21 +54,20 @@ impl Governor<'_> {
         criticality: Criticality,
     ) -> Result<Answer> {
         let mut tried: Vec<Arc<Instance>> = Vec::new();
-        for made in 1.. {
+        let mut made = 0;
+        loop {
+            made += 1;
             tried.extend(delivered.on());
-            let verdict = match &delivered.copy {
+            let Some(mut request) = delivered.copy.take() else {
                 // It is a stream, of which a part is gone.
-                None => Err(GiveUp::NotIdempotent),
-                Some(_) => {
-                    let (budget, now) = (&self.rules.budget, Instant::now());
-                    let remaining = call.cx.remaining();
-                    self.rules.retry.again(&failure, idempotent, made, remaining, budget, now, &SystemRng)
-                }
+                return self.given_up(delivered.result, GiveUp::NotIdempotent, criticality);
             };
-            let (delay, mut request) = match (verdict, delivered.copy.take()) {
-                (Ok(delay), Some(copy)) => (delay, copy),
-                (Err(why), _) => return self.given_up(delivered.result, why, criticality),
-                (Ok(_), None) => return self.given_up(delivered.result, GiveUp::NotIdempotent, criticality),
+            let (budget, remaining, now) = (&self.rules.budget, call.cx.remaining(), Instant::now());
+            let again =
+                self.rules.retry.again(&failure, idempotent, made, remaining, budget, now, &SystemRng);
+            let delay = match again {
+                Ok(delay) => delay,
+                Err(why) => return self.given_up(delivered.result, why, criticality),
             };
             let last = delivered.result.map(Answer::dismissed);
             call.cx.run(sleep(delay)).await?;
@@ -83,7 +82,6 @@ impl Governor<'_> {
                 Some(failure) => failure,
             };
         }
-        Err(Error::internal("a call was sent more often than can be counted"))
     }
 
     /// One attempt, if the throttle and the breaker let it through.
@@ -158,9 +156,7 @@ impl Governor<'_> {
         let Some(delay) = hedge.begin(Instant::now()) else {
             return self.nodes.deliver(call, request, tried).await;
         };
-        let picked = Mutex::new(None);
-        let mut first =
-            std::pin::pin!(self.nodes.deliver(Call { picked: Some(&picked), ..call }, request, tried));
+        let mut first = std::pin::pin!(self.nodes.deliver(call, request, tried));
         tokio::select! {
             biased;
             delivered = &mut first => return delivered,
@@ -171,7 +167,9 @@ impl Governor<'_> {
         }
         let mut tried = tried.to_vec();
         tried.extend(call.picked.and_then(taken));
-        let mut second = std::pin::pin!(self.nodes.deliver(call, second, &tried));
+        // Whoever gives up both gave up the first: it held the request for longer.
+        let beside = Call { picked: None, ..call };
+        let mut second = std::pin::pin!(self.nodes.deliver(beside, second, &tried));
         let (one, first_is_left) = tokio::select! {
             delivered = &mut first => (delivered, false),
             delivered = &mut second => (delivered, true),

@@ -83,12 +83,11 @@ impl CpuMeter {
 
     /// How many processors there are to use: what the group may, or what the machine has. At least 1.
     pub fn processors(&self) -> u32 {
-        let machine = std::thread::available_parallelism().map_or(1, |all| all.get() as u32);
         let own = match &self.source {
             Source::CgroupV2 { processors, .. } | Source::CgroupV1 { processors, .. } => {
-                (processors.ceil() as u32).min(machine)
+                processors.ceil() as u32
             }
-            Source::Machine { .. } => machine,
+            Source::Machine { .. } => std::thread::available_parallelism().map_or(1, |all| all.get() as u32),
         };
         own.max(1)
     }
@@ -134,6 +133,7 @@ impl Source {
             Some((processors, path.join("cpu.stat")))
         });
         let (processors, stat) = limits.min_by(|one, other| one.0.total_cmp(&other.0))?;
+        let processors = processors.min(machine(root));
         (processors > 0.0 && stat.exists()).then_some(Self::CgroupV2 { stat, processors })
     }
 
@@ -151,6 +151,7 @@ impl Source {
         let cpu = of("cpu")?;
         let processors = number(cpu.join("cpu.cfs_quota_us"))? / number(cpu.join("cpu.cfs_period_us"))?;
         let usage = of("cpuacct")?.join("cpuacct.usage");
+        let processors = processors.min(machine(root));
         // −1 is no limit.
         (processors > 0.0 && usage.exists()).then_some(Self::CgroupV1 { usage, processors })
     }
@@ -184,9 +185,7 @@ impl Source {
                 Used::Nanos(now),
                 Self::CgroupV2 { processors, .. } | Self::CgroupV1 { processors, .. },
             ) => {
-                // A group may be allowed more than there is.
-                let machine = std::thread::available_parallelism().map_or(f64::MAX, |all| all.get() as f64);
-                let could = elapsed.as_nanos() as f64 * processors.min(machine);
+                let could = elapsed.as_nanos() as f64 * processors;
                 (could > 0.0).then(|| now.saturating_sub(before) as f64 / could)
             }
             (Used::Ticks { busy: b0, all: a0 }, Used::Ticks { busy: b1, all: a1 }, _) => {
@@ -196,6 +195,16 @@ impl Source {
             _ => None,
         }
     }
+}
+
+/// How many processors the machine has: a group may be allowed more. Without end where that is not known.
+fn machine(root: &Path) -> f64 {
+    let text = std::fs::read_to_string(root.join("proc/stat")).unwrap_or_default();
+    let is_one = |line: &&str| {
+        line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let count = text.lines().filter(is_one).count();
+    if count > 0 { count as f64 } else { f64::INFINITY }
 }
 
 /// The first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal. Time that the hypervisor gave to
@@ -269,6 +278,22 @@ mod tests {
             format!("usage_usec {}\nuser_usec 1\n", n * 40_000)
         });
         assert!((load - 0.8).abs() < 0.001, "{load}");
+    }
+
+    #[test]
+    fn a_group_that_may_use_more_than_there_is_uses_what_there_is() {
+        let root = Root::new(
+            "large",
+            &[
+                ("proc/self/cgroup", "0::/\n"),
+                ("proc/stat", "cpu  1 2 3 4\ncpu0 1 1 1 1\ncpu1 1 1 1 1\nintr 1\n"),
+                ("sys/fs/cgroup/cpu.max", "800000 100000"),
+                ("sys/fs/cgroup/cpu.stat", "usage_usec 0\n"),
+            ],
+        );
+        let load = steady(&root, "sys/fs/cgroup/cpu.stat", |n| format!("usage_usec {}\n", n * 150_000));
+        assert!((load - 0.75).abs() < 0.001, "{load}");
+        assert_eq!(CpuMeter::at(&root.0).unwrap().processors(), 2);
     }
 
     #[test]

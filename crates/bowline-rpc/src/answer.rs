@@ -1,7 +1,6 @@
 //! What a gRPC server answers: messages, then a status.
 
 use std::pin::Pin;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -13,7 +12,7 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as _;
 
 use crate::envelope::Messages;
-use crate::headers::{GRPC_MESSAGE, GRPC_STATUS_DETAILS, RETRY_PUSHBACK, forbids_retry, grpc_status};
+use crate::headers::{GRPC_MESSAGE, GRPC_STATUS_DETAILS, grpc_status, pushback};
 use crate::proto::google::rpc::Status;
 use crate::{Body, DEFAULT_BODY_LIMIT, wire};
 
@@ -126,10 +125,9 @@ pub(crate) fn status(headers: &HeaderMap) -> Option<Result<()>> {
     });
     let details = details.into_iter().flat_map(|status| status.details);
     let error = wire::received(code, message.into_owned(), details);
-    let pushback = headers.get(RETRY_PUSHBACK).and_then(|value| value.to_str().ok()?.parse().ok());
-    Some(Err(match pushback {
-        _ if forbids_retry(headers) => error.without_retry(),
-        Some(millis) => error.with_retry_after(Duration::from_millis(millis)),
+    Some(Err(match pushback(headers) {
+        Some(None) => error.without_retry(),
+        Some(Some(delay)) => error.with_retry_after(delay),
         None => error,
     }))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bowline_core::{Code, Error};
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 
 /// gRPC's status, a number.
 pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -44,15 +44,19 @@ pub const TENANT: HeaderName = HeaderName::from_static("x-md-global-tenant");
 /// Whether a server says in headers or trailers not to send the request again: by a negative number, or by one that is none
 /// (gRFC A6).
 pub fn forbids_retry(headers: &HeaderMap) -> bool {
-    let number = |value: &HeaderValue| value.to_str().ok()?.parse::<u64>().ok();
-    headers.get(RETRY_PUSHBACK).is_some_and(|value| number(value).is_none())
+    pushback(headers) == Some(None)
+}
+
+/// What a server says of sending the request again: nothing, never, or after so long.
+pub(crate) fn pushback(headers: &HeaderMap) -> Option<Option<Duration>> {
+    let millis = headers.get(RETRY_PUSHBACK)?.to_str().ok().and_then(|text| text.parse().ok());
+    Some(millis.map(Duration::from_millis))
 }
 
 /// When a server says to send the request again, whatever protocol it speaks.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: HeaderName| headers.get(name)?.to_str().ok()?.parse::<u64>().ok();
-    let millis = number(RETRY_PUSHBACK).map(Duration::from_millis);
-    millis.or_else(|| number(RETRY_AFTER).map(Duration::from_secs))
+    let seconds = || headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok().map(Duration::from_secs);
+    pushback(headers).flatten().or_else(seconds)
 }
 
 /// The failure that gRPC's headers or trailers tell, with all its details. `None` for success, and where there is no status.

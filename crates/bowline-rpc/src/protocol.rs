@@ -72,7 +72,12 @@ impl Protocol {
         let mut response = match self {
             Self::Rest => return rest_error(error, status, request_id),
             Self::Grpc => grpc_error(error, request_id),
-            _ => wire::to_connect(error, request_id).into_http_response(headers).map(Body::rpc),
+            _ => {
+                let wire = wire::to_connect(error, request_id);
+                let mut response = wire.into_http_response(headers).map(Body::rpc);
+                wire::write_pushback(response.headers_mut(), error);
+                response
+            }
         };
         retry_after(error, response.headers_mut());
         response
@@ -97,12 +102,12 @@ pub(crate) fn rest_error(
     let mut response = Response::new(Body::full(wire::error_json(error, status, request_id)));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    wire::write_pushback(response.headers_mut(), error);
     retry_after(error, response.headers_mut());
     response
 }
 
 fn retry_after(error: &Error, headers: &mut HeaderMap) {
-    wire::write_pushback(headers, error);
     if let Some(delay) = error.retry_after() {
         // Whole seconds, rounded up: too early is the one thing it must not be.
         headers.insert(RETRY_AFTER, HeaderValue::from(delay.as_millis().div_ceil(1000) as u64));

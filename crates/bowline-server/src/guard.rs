@@ -221,7 +221,8 @@ impl Guard {
     }
 }
 
-fn criticality(headers: &HeaderMap) -> Criticality {
+/// How much a request says that it matters.
+pub(crate) fn criticality(headers: &HeaderMap) -> Criticality {
     let named = headers.get(&CRITICALITY).and_then(|name| name.to_str().ok());
     named.and_then(Criticality::parse).unwrap_or_default()
 }

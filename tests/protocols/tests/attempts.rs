@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bowline_client::{Balance, Channel, ChannelOptions, ClientPolicies};
+use bowline_client::{Balance, Channel, ChannelOptions, ClientPolicies, PickerKind};
 use bowline_core::{Code, Context, Error, Instant, Result};
 use bowline_resilience::{
     BreakerOptions, BudgetOptions, ClientPolicy, HedgeOptions, Policies, RetryOptions, ThrottleOptions,
@@ -312,4 +312,26 @@ async fn the_same_reads_at_the_same_time_are_one_and_outlive_who_asked_first() {
     // What is asked for later is a call of its own, and one that nobody waits for any more ends.
     sleep().await.unwrap();
     assert_eq!(stands[0].asked(), 2);
+}
+
+#[tokio::test]
+async fn a_hedge_goes_to_another_instance_than_the_one_that_is_late() {
+    let stands = Stand::several(2);
+    let budget = BudgetOptions { ratio: 1.0, ..BudgetOptions::HEDGES };
+    let hedge = HedgeOptions { least: 10, budget, ..HedgeOptions::default() };
+    let policy = ClientPolicy { hedge: Some(hedge), ..twice_is_fine() };
+    let picker = PickerKind::ConsistentHash { key: "x-md-global-user".into() };
+    let stage = Stage::new(Balance { picker, ejection: None, ..Balance::default() }, &stands);
+    stage.policies.set(Policies::new([("*".to_owned(), policy)]).unwrap());
+    // The same key is the same instance's.
+    let cx = || cx().with_metadata("x-md-global-user", "7").unwrap();
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(1200) {
+        stage.ask(&cx()).await.unwrap();
+    }
+    let (its, others) = if stands[0].asked() > stands[1].asked() { (0, 1) } else { (1, 0) };
+    let before = stands[others].asked();
+    stands[its].hang();
+    assert_eq!(stage.ask_times(10, &cx()).await, 0);
+    assert_eq!(stands[others].asked() - before, 10);
 }

@@ -14,6 +14,7 @@ use bowline_tests_protocols::api::testing::v1::{
 };
 use bowline_tests_protocols::{Running, TestService, client};
 use bowline_tests_support::{Http, eventually};
+use tokio::task::JoinSet;
 
 const ECHO: &str = "/testing.v1.Testing/Echo";
 const SLEEP: &str = "/testing.v1.Testing/Sleep";
@@ -37,21 +38,15 @@ fn sleep(millis: i32) -> SleepRequest {
 }
 
 /// Calls that sleep for long, once the server runs so many.
-async fn sleepers(
-    running: &Running,
-    client: &testing::Client,
-    count: usize,
-) -> Vec<tokio::task::AbortHandle> {
+async fn sleepers(running: &Running, client: &testing::Client, count: usize) -> JoinSet<()> {
     let before = running.service.begun.load(Ordering::SeqCst);
-    let mut handles = Vec::new();
+    let mut calls = JoinSet::new();
     for _ in 0..count {
         let client = client.clone();
-        #[expect(clippy::disallowed_methods, reason = "the test aborts it")]
-        let task = tokio::spawn(async move { client.sleep(&Context::background(), sleep(20_000)).await });
-        handles.push(task.abort_handle());
+        calls.spawn(async move { drop(client.sleep(&Context::background(), sleep(20_000)).await) });
     }
     eventually(|| running.service.begun.load(Ordering::SeqCst) == before + count).await;
-    handles
+    calls
 }
 
 fn assert_refused(error: &Error, reason: &str) {
@@ -131,9 +126,7 @@ async fn the_least_critical_is_refused_first_and_questions_about_health_never() 
         bowline_client::Channel::builder(running.endpoint.to_string()).build().unwrap().caller().unwrap(),
     );
     health.check(&as_of(Criticality::Sheddable), Default::default()).await.unwrap();
-    for task in busy.into_iter().chain(even_more) {
-        task.abort();
-    }
+    drop((busy, even_more));
 }
 
 #[tokio::test]
@@ -147,9 +140,7 @@ async fn what_ends_in_any_way_gives_its_place_back() {
         assert!(is_free().await, "{how}");
     }
     // A caller that goes away, and one whose time is over.
-    for task in sleepers(&running, &client, 1).await {
-        task.abort();
-    }
+    drop(sleepers(&running, &client, 1).await);
     eventually(|| running.service.canceled.load(Ordering::SeqCst) == 1).await;
     assert!(is_free().await);
     let short = cx.with_timeout(Duration::from_millis(50));
@@ -169,16 +160,16 @@ async fn a_bulkhead_lets_some_run_some_wait_and_refuses_the_others() {
     let bulkhead = Some(BulkheadOptions { queue: 1, ..BulkheadOptions::new(2) });
     let running = start(None, policies([(SLEEP, ServerPolicy { bulkhead, ..Default::default() })]));
     let client = running.client().unwrap();
-    let busy = sleepers(&running, &client, 2).await;
+    let one = sleepers(&running, &client, 1).await;
+    let other = sleepers(&running, &client, 1).await;
     // It waits, longer than it may.
     assert_refused(&client.sleep(&Context::background(), sleep(0)).await.unwrap_err(), "OVERLOADED");
     client.echo(&Context::background(), Everything::default()).await.unwrap();
     // A place that becomes free is its own.
-    let (answer, ()) = tokio::join!(async { client.sleep(&Context::background(), sleep(0)).await }, async {
-        busy[0].abort()
-    });
+    let (answer, ()) =
+        tokio::join!(async { client.sleep(&Context::background(), sleep(0)).await }, async { drop(one) });
     answer.unwrap();
-    busy[1].abort();
+    drop(other);
     for _ in 0..10 {
         client.sleep(&Context::background(), sleep(0)).await.unwrap();
     }

@@ -7,12 +7,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as Task, Poll, ready};
 
-use bowline_core::{Criticality, Error, Instant};
+use bowline_core::{Error, Instant};
 use bowline_resilience::{Entry, Full, Slot};
 use bowline_rpc::Scope;
 
 use super::{Inner, Request, Response, ready_when_inner_is};
-use crate::guard::Guard;
+use crate::guard::{Guard, criticality};
 
 /// Gives each call its place.
 #[derive(Clone, Debug)]
@@ -38,8 +38,8 @@ impl<S: Inner + Clone> tower::Service<Request> for Isolate<S> {
         let Some(guard) = request.extensions_mut().remove::<Arc<Guard>>() else {
             return IsolateFuture::Passes { future: self.inner.call(request) };
         };
+        let criticality = criticality(request.headers());
         let scope = request.extensions().get::<Scope>();
-        let criticality = scope.map_or(Criticality::default(), |scope| Criticality::of(scope.cx.metadata()));
         let streams = scope.is_some_and(|scope| scope.operation.kind().server_streams());
         let entry = guard.bulkhead.as_ref().map(|bulkhead| bulkhead.enter(Instant::now()));
         match entry {
