@@ -27,6 +27,9 @@ const MARGIN: Duration = Duration::from_millis(500);
 /// The longest name of a holder, in bytes.
 const MAX_HOLDER: usize = 253;
 
+/// The most registrations in one message of a stream: the store is kept from others meanwhile.
+const MAX_REGISTRATIONS: usize = 1000;
+
 /// `bowline.registry.v1.Registry`.
 #[derive(Clone)]
 pub(crate) struct Api(Arc<Shared>);
@@ -57,28 +60,10 @@ pub(crate) fn holder(holder: &str) -> Result<&str> {
 
 impl registry::Service for Api {
     async fn register(&self, cx: &Context, req: RegisterRequest) -> Result<RegisterResponse> {
-        self.allow(cx, Right::Register, &req.namespace)?;
-        let ttl = wire::duration(req.ttl.as_option(), "ttl")?;
-        let mut instance =
-            req.instance.into_option().ok_or_else(|| invalid("there is no `instance` to register"))?;
-        let key = ServiceKey::new(&req.namespace, &instance.env, &instance.service)?;
-        instance.env = canonical(&instance.env).into();
-        let asked = Registering {
-            key,
-            record: Arc::new(Record::new(instance, &self.0.config.limits)?),
-            ttl,
-            holder: holder(&req.holder)?.into(),
-            sequence: req.sequence,
-            only_if_free: req.only_if_free,
-        };
+        self.0.check_serving()?;
+        let asked = registering(&self.0, &self.0.caller(cx), req)?;
         let granted = self.0.change(|store, now| store.register(asked, now))?;
-        Ok(RegisterResponse {
-            lease_id: granted.lease,
-            ttl: bowline_rpc::codegen::buffa::MessageField::some(granted.ttl.into()),
-            renew_interval: bowline_rpc::codegen::buffa::MessageField::some((granted.ttl / 3).into()),
-            epoch: self.0.epoch,
-            ..Default::default()
-        })
+        Ok(wire::granted(&granted, self.0.epoch))
     }
 
     async fn keep_alive(
@@ -99,7 +84,7 @@ impl registry::Service for Api {
                     next = requests.message() => next?,
                 };
                 let Some(request) = next else { return Ok(None) };
-                let response = renew_all(&shared, &caller, &request)?;
+                let response = keep(&shared, &caller, request)?;
                 Ok(Some((response, (shared, caller, requests))))
             },
         )))
@@ -270,14 +255,39 @@ fn current(shared: &Shared, key: &ServiceKey, known: Option<u64>) -> GetServiceR
     wire::answer(shared.epoch, &list)
 }
 
-fn renew_all(shared: &Shared, caller: &Caller, request: &KeepAliveRequest) -> Result<KeepAliveResponse> {
+/// What somebody asks to register, checked.
+fn registering(shared: &Shared, caller: &Caller, req: RegisterRequest) -> Result<Registering> {
+    shared.access.check(caller, Right::Register, &req.namespace)?;
+    let ttl = wire::duration(req.ttl.as_option(), "ttl")?;
+    let mut instance =
+        req.instance.into_option().ok_or_else(|| invalid("there is no `instance` to register"))?;
+    let key = ServiceKey::new(&req.namespace, &instance.env, &instance.service)?;
+    instance.env = canonical(&instance.env).into();
+    Ok(Registering {
+        key,
+        record: Arc::new(Record::new(instance, &shared.config.limits)?),
+        ttl,
+        holder: holder(&req.holder)?.into(),
+        sequence: req.sequence,
+        only_if_free: req.only_if_free,
+    })
+}
+
+/// Renews and registers.
+fn keep(shared: &Shared, caller: &Caller, request: KeepAliveRequest) -> Result<KeepAliveResponse> {
+    let (leases, registrations) = (request.lease_ids, request.registrations);
     let most = shared.config.limits.leases_per_renewal;
-    if request.lease_ids.len() > most {
-        return Err(invalid(format!("{} leases at a time; renew up to {most}", request.lease_ids.len())));
+    if leases.len() > most {
+        return Err(invalid(format!("{} leases at a time; renew up to {most}", leases.len())));
     }
+    if registrations.len() > MAX_REGISTRATIONS {
+        let asked = registrations.len();
+        return Err(invalid(format!("{asked} registrations at a time; register up to {MAX_REGISTRATIONS}")));
+    }
+    let asked: Vec<_> = registrations.into_iter().map(|r| registering(shared, caller, r)).collect();
     let mut response = KeepAliveResponse { epoch: shared.epoch, ..Default::default() };
     shared.change(|store, now| {
-        for lease in &request.lease_ids {
+        for lease in &leases {
             // What somebody may not renew, he is told nothing of.
             let may = |namespace| shared.access.may(caller, Right::Register, namespace);
             let is_own = shared.access.is_open() || store.lease_namespace(*lease).is_some_and(may);
@@ -286,6 +296,11 @@ fn renew_all(shared: &Shared, caller: &Caller, request: &KeepAliveRequest) -> Re
                 None => response.unknown.push(*lease),
             }
         }
+        let registered = asked.into_iter().map(|asked| {
+            let outcome = asked.and_then(|asked| store.register(asked, now));
+            wire::registered(outcome, shared.epoch)
+        });
+        response.registered = registered.collect();
     });
     Ok(response)
 }

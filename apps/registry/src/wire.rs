@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bowline_core::Result;
 use bowline_registry_bowline::api::bowline::registry::v1 as wire;
+use bowline_registry_bowline::api::bowline::registry::v1::registered::Outcome;
 use bowline_registry_bowline::api::bowline::registry::v1::watch_response::Event;
 use bowline_registry_bowline::api::bowline::registry::v1::{
     Delta, Entry, GetServiceResponse, Removal, RemovalReason, ServiceSummary, SnapshotPart, Synced,
@@ -15,7 +16,7 @@ use bowline_rpc::codegen::buffa_types::google::protobuf;
 
 use crate::Node;
 use crate::node::Shared;
-use crate::store::{Changes, List, Override, Protected, Record, Summary};
+use crate::store::{Changes, Granted, List, Override, Protected, Record, Summary};
 
 /// The most bytes of entries in one message, about: a quarter of the limit that gRPC's implementations share.
 const PART_BYTES: usize = 1024 * 1024;
@@ -27,6 +28,32 @@ fn entry(record: &Record) -> Entry {
         overridden: record.overridden().map(|o| overridden(o)).into(),
         ..Default::default()
     }
+}
+
+/// A lease as it is sent.
+pub(crate) fn granted(of: &Granted, epoch: u64) -> wire::RegisterResponse {
+    wire::RegisterResponse {
+        lease_id: of.lease,
+        ttl: MessageField::some(of.ttl.into()),
+        renew_interval: MessageField::some((of.ttl / 3).into()),
+        epoch,
+        ..Default::default()
+    }
+}
+
+/// What became of a registration, as it is sent over a stream.
+pub(crate) fn registered(outcome: Result<Granted>, epoch: u64) -> wire::Registered {
+    let outcome = match outcome {
+        Ok(of) => Outcome::from(granted(&of, epoch)),
+        Err(error) => Outcome::from(wire::Refusal {
+            code: error.code().number(),
+            reason: error.reason().into(),
+            domain: error.domain().into(),
+            message: error.public_message().into(),
+            ..Default::default()
+        }),
+    };
+    wire::Registered { outcome: Some(outcome), ..Default::default() }
 }
 
 /// An override as it is sent.

@@ -10,8 +10,9 @@ use bowline_client::Channel;
 use bowline_core::Code;
 use bowline_discovery::{Discovery, Registrar, State};
 use bowline_registry::Config;
+use bowline_registry_bowline::api::bowline::registry::v1::registered::Outcome;
 use bowline_registry_bowline::api::bowline::registry::v1::registry::Client;
-use bowline_registry_bowline::api::bowline::registry::v1::{KeepAliveRequest, WatchRequest};
+use bowline_registry_bowline::api::bowline::registry::v1::{self as api, KeepAliveRequest, WatchRequest};
 use bowline_registry_bowline::{BowlineRegistry, Options};
 use bowline_registry_nacos::api::{
     Instance, InstanceRequest, InstanceResponse, REGISTER, SubscribeServiceRequest, SubscribeServiceResponse,
@@ -91,6 +92,18 @@ async fn a_token_opens_its_namespace_for_what_it_allows_and_nothing_else() {
     };
     assert!(renew(SHOP).await.unwrap());
     assert_eq!(renew(READER).await.unwrap_err().code(), Code::PermissionDenied);
+    let (sender, requests) = Streaming::channel(1);
+    let mut answers = client(SHOP).keep_alive(&cx, requests).await.unwrap();
+    let registrations = ["shop", "other"].map(|namespace| api::RegisterRequest {
+        namespace: namespace.into(),
+        instance: api::Instance { service: "s".into(), id: "streamed".into(), ..Default::default() }.into(),
+        ..Default::default()
+    });
+    let registrations = registrations.to_vec();
+    sender.send(KeepAliveRequest { registrations, ..Default::default() }).await.unwrap();
+    let registered = answers.message().await.unwrap().unwrap().registered;
+    assert!(matches!(registered[0].outcome, Some(Outcome::Granted(_))), "{registered:?}");
+    assert!(matches!(&registered[1].outcome, Some(Outcome::Refused(r)) if r.reason == "NOT_ALLOWED"));
     let everything =
         WatchRequest { namespace: "shop".into(), prefixes: vec![String::new()], ..Default::default() };
     assert_eq!(client(READER).watch(&cx, everything).await.unwrap_err().code(), Code::PermissionDenied);

@@ -6,8 +6,9 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use bowline_core::{Context, Operation};
+use bowline_core::{Code, Context, Operation};
 use bowline_registry::Config;
+use bowline_registry_bowline::api::bowline::registry::v1::registered::Outcome;
 use bowline_registry_bowline::api::bowline::registry::v1::watch_response::Event;
 use bowline_registry_bowline::api::bowline::registry::v1::{
     DeregisterRequest, Emptiness, Entry, Instance, KeepAliveRequest, RegisterRequest, RemovalReason,
@@ -209,6 +210,39 @@ async fn keep_alive_answers_every_request_and_names_what_it_does_not_know() {
     running.node.close();
     let error = answers.message().await.unwrap_err();
     assert!(error.is_temporary() && error.message().contains("going down"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_registers_many_at_a_time_and_tells_of_each_what_became_of_it() {
+    let running = Running::start(Config::default());
+    let client = Link::to(&running).raw();
+    let cx = Context::background();
+    let known = client.register(&cx, registering("a", "1")).await.unwrap();
+    let (requests, stream) = Streaming::channel(1);
+    let mut answers = client.keep_alive(&cx, stream).await.unwrap();
+    let registrations = vec![registering("a", "2"), registering("not an id", "1"), registering("b", "1")];
+    let lease_ids = vec![known.lease_id];
+    requests.send(KeepAliveRequest { lease_ids, registrations, ..Default::default() }).await.unwrap();
+    let answer = answers.message().await.unwrap().unwrap();
+    assert_eq!(answer.renewed, [known.lease_id]);
+    let outcomes: Vec<_> = answer.registered.into_iter().map(|r| r.outcome.unwrap()).collect();
+    let [Outcome::Granted(a), Outcome::Refused(not), Outcome::Granted(b)] = &outcomes[..] else {
+        panic!("{outcomes:?}")
+    };
+    assert_eq!((a.lease_id, a.epoch, b.epoch), (known.lease_id, known.epoch, known.epoch));
+    assert_eq!((not.code, not.reason.as_str()), (Code::InvalidArgument.number(), "INVALID_NAME"));
+    assert!(not.message.contains("not an id"), "{not:?}");
+    let entries = get(&running, "").await["entries"].as_array().unwrap().clone();
+    let told = |n: usize| (entries[n]["instance"]["id"].clone(), entries[n]["instance"]["version"].clone());
+    assert_eq!((told(0), told(1)), ((json!("a"), json!("2")), (json!("b"), json!("1"))));
+    // What it registers it renews.
+    let lease_ids = vec![b.lease_id];
+    requests.send(KeepAliveRequest { lease_ids, ..Default::default() }).await.unwrap();
+    assert_eq!(answers.message().await.unwrap().unwrap().renewed, [b.lease_id]);
+    let registrations = (0..1001).map(|n| registering(&n.to_string(), "1")).collect();
+    requests.send(KeepAliveRequest { registrations, ..Default::default() }).await.unwrap();
+    let error = answers.message().await.unwrap_err();
+    assert!(error.reason() == "INVALID_REQUEST" && error.message().contains("up to 1000"), "{error}");
 }
 
 /// What a watcher of one service knows that believes all it is told.

@@ -33,6 +33,30 @@ async fn what_one_node_is_told_all_know_and_any_of_them_takes_back() {
 }
 
 #[tokio::test]
+async fn of_two_nodes_of_one_name_the_younger_gives_way_and_says_why() {
+    let mut nodes = Nodes::prepare(None, &["a", "a", "a"]);
+    nodes.run(0);
+    nodes.ready(0).await;
+    nodes.run(1);
+    nodes.ready(1).await;
+    nodes.register(0, "orders", "o-1", "h1").await;
+    nodes.have(&[1], "orders", &["o-1"]).await;
+    nodes.hosts[2].name = nodes.hosts[0].name.clone();
+    nodes.run(2);
+    let mut younger = nodes.hosts[2].process.take().unwrap();
+    assert!(!younger.ended().await.success());
+    let (log, elder) = (younger.log(), format!("127.0.0.1:{}", nodes.hosts[0].peers));
+    assert!(log.contains(&elder) && log.contains("`cluster.node` of its own"), "{log}");
+    nodes.have(&[0, 1], "orders", &["o-1"]).await;
+    // An earlier life of its own is no rival.
+    nodes.kill(1).await;
+    nodes.hosts[1].peers = bowline_tests_support::free_port();
+    nodes.run(1);
+    nodes.ready(1).await;
+    nodes.have(&[0, 1], "orders", &["o-1"]).await;
+}
+
+#[tokio::test]
 async fn a_node_that_dies_takes_nothing_with_it_and_learns_everything_when_it_is_back() {
     let mut nodes = Nodes::start(&["a", "a", "b"]).await;
     nodes.register(0, "orders", "o-1", "h1").await;

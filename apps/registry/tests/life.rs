@@ -62,8 +62,10 @@ async fn a_lease_of_ones_own_is_renewed_in_its_own_time() {
     let link = Link::to(&running);
     let provider = link.client_with(|o| o.ttl = Some(SEC));
     let registration = provider.register(&within(SEC), instance("s", "a")).await.unwrap();
+    let registered = link.revision("s").await;
     tokio::time::sleep(60 * SEC).await;
-    assert_eq!((running.node.stats().instances, link.calls("Register")), (1, 1));
+    assert_eq!((running.node.stats().instances, link.revision("s").await), (1, registered));
+    assert_eq!((link.calls("KeepAlive"), link.calls("Register")), (1, 0), "one stream does it all");
     drop(registration);
     tokio::time::sleep(2 * SEC).await;
     assert_eq!(running.node.stats().instances, 0);
@@ -86,6 +88,21 @@ async fn many_instances_and_services_share_one_stream_each() {
     tokio::time::sleep(100 * SEC).await;
     assert_eq!(running.node.stats().instances, 20);
     assert_eq!((link.calls("KeepAlive"), link.calls("Watch")), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_or_too_large_breaks_no_others_stream() {
+    let running = Running::start(Config::default());
+    let link = Link::to(&running);
+    let provider = link.client();
+    let _other = provider.register(&within(SEC), instance("s", "a")).await.unwrap();
+    for bytes in [200 << 10, 300 << 10] {
+        let mut large = instance("s", "b");
+        large.metadata.insert("all".into(), "x".repeat(bytes));
+        let error = provider.register(&within(SEC), large).await.err().unwrap();
+        assert_eq!(error.reason(), "INVALID_INSTANCE", "{error}");
+    }
+    assert_eq!((running.node.stats().instances, link.calls("KeepAlive"), link.calls("Register")), (1, 1, 1));
 }
 
 #[tokio::test(start_paused = true)]

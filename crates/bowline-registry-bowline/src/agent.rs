@@ -104,9 +104,10 @@ impl Agent {
             is_owned = withdrawn(&mut self.wishes) => return is_owned,
         };
         match result {
-            Ok((lease, every)) => {
-                if state.hold.as_ref().is_none_or(|hold| hold.lease() != lease) {
-                    state.hold = Some(self.inner.keeper.hold(lease, every, self.inner.clock.now()));
+            Ok(hold) => {
+                // Without one it is the lease that is held already.
+                if hold.is_some() {
+                    state.hold = hold;
                 }
                 state.taken = Some((Arc::clone(&state.instance), state.number));
                 state.backoff.reset();
@@ -184,14 +185,14 @@ async fn at(time: Option<Instant>) {
 }
 
 impl Inner {
-    /// Registers once. Returns the lease and how often to renew it.
+    /// Registers once. Returns `None` where the lease is the one that is held already.
     async fn register(
         &self,
         instance: &Instance,
         holder: &str,
         sequence: u64,
         only_if_free: bool,
-    ) -> Result<(u64, std::time::Duration)> {
+    ) -> Result<Option<Hold>> {
         let wire = convert::to_wire(instance, &self.options.env);
         let request = RegisterRequest {
             namespace: self.options.namespace.clone(),
@@ -202,11 +203,7 @@ impl Inner {
             only_if_free,
             ..Default::default()
         };
-        let register = |client: Client, cx| -> BoxFuture<'static, _> {
-            Box::pin(async move { client.register(&cx, request).await })
-        };
-        let granted = self.attempt(register).await?;
-        Ok((granted.lease_id, convert::renew_interval(granted.renew_interval.into_option())))
+        self.keeper.register(self, request).await
     }
 
     async fn deregister(&self, instance: &Instance, holder: &str) -> Result<()> {

@@ -12,7 +12,7 @@ use bowline_rpc::Caller;
 use tokio::sync::{Mutex, watch};
 
 use crate::agent::{Agent, Status, Wish};
-use crate::inner::Inner;
+use crate::inner::{Inner, again};
 use crate::keeper::Keeper;
 use crate::names;
 use crate::nodes::Nodes;
@@ -280,18 +280,6 @@ impl Registered {
 
 fn gone(name: &str) -> Error {
     Error::failed_precondition(format!("{name} is deregistered; register it anew"))
-}
-
-/// The same failure once more, for somebody else who waited for it.
-fn again(error: &Arc<Error>) -> Error {
-    let mut copy = Error::new(error.code(), error.message().to_owned())
-        .with_reason(error.reason().to_owned())
-        .with_domain(error.domain().to_owned())
-        .with_source(Arc::clone(error));
-    for (key, value) in error.metadata() {
-        copy = copy.with_metadata(key, value);
-    }
-    copy
 }
 
 impl Registration for Registered {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bowline_core::{Error, Result};
+use bowline_core::{Error, Instant, Result};
 use chitchat::transport::UdpTransport;
 use chitchat::{
     ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, ProtocolVersion, spawn_chitchat,
@@ -23,6 +23,8 @@ const INITIAL: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(3);
 /// How long a lost node is remembered, so that it is called as soon as it is back.
 const REMEMBER: Duration = Duration::from_secs(3600);
+/// How long two of one name are there before one of them gives way: an earlier life of this node is lost sooner.
+const RIVALRY: Duration = Duration::from_secs(10);
 /// Where its zone stands among what a node tells of itself.
 const ZONE: &str = "zone";
 
@@ -79,6 +81,34 @@ impl Gossip {
             }
         }
         latest.into_values().collect()
+    }
+}
+
+/// Finds out whether another process has this node's name.
+#[derive(Debug, Default)]
+pub(super) struct Rivals {
+    since: Option<(SocketAddr, Instant)>,
+}
+
+impl Rivals {
+    /// Where the one is that began before this node and has been there beside it for [`RIVALRY`]: of two the younger gives way.
+    pub(super) async fn settled(&mut self, gossip: &Gossip, now: Instant) -> Option<SocketAddr> {
+        let chitchat = gossip.handle.chitchat();
+        let chitchat = chitchat.lock().await;
+        let own = chitchat.self_chitchat_id();
+        let elder = chitchat.live_nodes().find(|id| {
+            // Who listens where this node does was here before it.
+            let is_elsewhere = id.gossip_advertise_addr != own.gossip_advertise_addr;
+            id.node_id == own.node_id && id.generation_id < own.generation_id && is_elsewhere
+        });
+        let elder = elder.map(|id| id.gossip_advertise_addr);
+        self.since = elder.map(|elder| match self.since {
+            Some((known, since)) if known == elder => (known, since),
+            _ => (elder, now),
+        });
+        self.since
+            .filter(|(_, since)| now.saturating_duration_since(*since) >= RIVALRY)
+            .map(|(elder, _)| elder)
     }
 }
 

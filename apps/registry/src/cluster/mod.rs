@@ -25,7 +25,7 @@ use tokio::sync::{Notify, watch};
 use crate::Node;
 use crate::node::Shared;
 use crate::peers::{Member, StreamId};
-use gossip::Gossip;
+use gossip::{Gossip, Rivals};
 use link::Inbound;
 
 /// How often a node looks who is there.
@@ -166,7 +166,16 @@ pub struct Cluster {
     links: Arc<Links>,
     server: bowline_server::Server,
     gossip: Option<Gossip>,
-    ended: watch::Sender<bool>,
+    ended: watch::Sender<Ended>,
+}
+
+/// Whether a node has left, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    No,
+    Aborted,
+    /// Another process has its name, and is there.
+    Rivalled(SocketAddr),
 }
 
 impl Cluster {
@@ -191,19 +200,24 @@ impl Cluster {
         });
         shared.join(&links)?;
         let server = bowline_server::Server::new("peers", options).mount(Inbound::service(&links));
-        Ok(Self { links, server, gossip: None, ended: watch::Sender::new(false) })
+        Ok(Self { links, server, gossip: None, ended: watch::Sender::new(Ended::No) })
     }
 
     async fn start(&mut self) -> Result<()> {
         self.server.bind().context("the cluster's address")?;
         let gossip = Gossip::start(&self.links.config, self.links.shared.own()).await?;
         let (links, members) = (Arc::clone(&self.links), gossip.clone());
+        let (ended, mut rivals) = (self.ended.clone(), Rivals::default());
         self.links.tasks.spawn(async move {
             let mut every = tokio::time::interval(LOOK_EVERY);
             every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 every.tick().await;
                 links.tend(&members.members().await);
+                if let Some(elder) = rivals.settled(&members, links.shared.now()).await {
+                    ended.send_replace(Ended::Rivalled(elder));
+                    return;
+                }
             }
         });
         let shared = Arc::clone(&self.links.shared);
@@ -236,11 +250,17 @@ impl Server for Cluster {
 
     fn serve(&self) -> BoxFuture<'static, Result<()>> {
         let (server, mut ended) = (self.server.serve(), self.ended.subscribe());
+        let node = self.links.config.node.clone();
         Box::pin(async move {
-            let ended = async move { _ = ended.wait_for(|ended| *ended).await };
             tokio::select! {
                 served = server => served,
-                () = ended => Ok(()),
+                ended = ended.wait_for(|ended| *ended != Ended::No) => match ended.map(|ended| *ended) {
+                    Ok(Ended::Rivalled(elder)) => Err(Error::failed_precondition(format!(
+                        "the node at {elder} is called `{node}` as well, and was there first; give every node a \
+                         `cluster.node` of its own"
+                    ))),
+                    _ => Ok(()),
+                },
             }
         })
     }
@@ -266,7 +286,7 @@ impl Server for Cluster {
     fn abort(&self) {
         self.links.tasks.abort();
         self.server.abort();
-        self.ended.send_replace(true);
+        self.ended.send_replace(Ended::Aborted);
     }
 }
 

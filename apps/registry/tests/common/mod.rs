@@ -16,6 +16,7 @@ use bowline_core::task::Tracker;
 use bowline_core::{Canceller, Context, Endpoint, Error, Instance, Operation, Result};
 use bowline_discovery::{Snapshot, Watcher};
 use bowline_registry::{Config, Node};
+use bowline_registry_bowline::api::bowline::registry::v1::GetServiceRequest;
 use bowline_registry_bowline::api::bowline::registry::v1::registry::Client;
 use bowline_registry_bowline::{BowlineRegistry, Options};
 use bowline_rpc::{Body, BoxFuture, Caller, Routes, Transport};
@@ -91,6 +92,12 @@ impl Link {
     /// How often a method was called.
     pub(crate) fn calls(&self, method: &str) -> usize {
         self.0.lock().unwrap().calls.get(method).copied().unwrap_or(0)
+    }
+
+    /// The revision of a service: another one with each change of one of its instances.
+    pub(crate) async fn revision(&self, service: &str) -> u64 {
+        let request = GetServiceRequest { service: service.into(), ..Default::default() };
+        self.raw().get_service(&Context::background(), request).await.unwrap().revision
     }
 
     pub(crate) fn caller(&self) -> Caller {

@@ -13,7 +13,7 @@ const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 
 /// A node's process.
 pub(crate) struct Host {
-    name: String,
+    pub(crate) name: String,
     zone: &'static str,
     /// The network it lives in, and its address there; this machine's own without.
     network: Option<String>,
@@ -25,7 +25,7 @@ pub(crate) struct Host {
     disk: Value,
     pub(crate) port: u16,
     admin: u16,
-    peers: u16,
+    pub(crate) peers: u16,
     pub(crate) process: Option<Process>,
 }
 

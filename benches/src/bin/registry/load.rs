@@ -6,8 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bowline_core::Context;
-use bowline_registry_bowline::api::bowline::registry::v1::KeepAliveRequest;
-use bowline_rpc::Streaming;
+use bowline_registry_bowline::api::bowline::registry::v1::registered::Outcome;
+use bowline_registry_bowline::api::bowline::registry::v1::registry::Client;
+use bowline_registry_bowline::api::bowline::registry::v1::{
+    KeepAliveRequest, KeepAliveResponse, RegisterRequest,
+};
+use bowline_rpc::{Sender, Streaming};
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use crate::nacos::{self, Nacos};
@@ -78,7 +83,7 @@ async fn over_nacos(server: &Server) -> Rate {
 async fn over_http(server: &Server) -> (Rate, Rate) {
     let mut connections = Vec::new();
     for _ in 0..4 * CONNECTIONS {
-        connections.push(tokio::sync::Mutex::new(Plain::connect(server.http).await));
+        connections.push(Mutex::new(Plain::connect(server.http).await));
     }
     let connections = Arc::new(connections);
     let of = |n: usize| {
@@ -100,50 +105,105 @@ async fn over_http(server: &Server) -> (Rate, Rate) {
     (registered, beaten)
 }
 
-async fn natively(server: &Server) -> (Rate, Rate) {
-    let clients: Arc<Vec<_>> = Arc::new((0..CONNECTIONS).map(|_| native::client(server.http)).collect());
-    let leases = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let (all, kept) = (Arc::clone(&clients), Arc::clone(&leases));
-    let registered = rate(server, CONNECTIONS * IN_FLIGHT, REGISTRATIONS, move |_, n| {
-        let (clients, kept) = (Arc::clone(&all), Arc::clone(&kept));
+/// A keep-alive stream: a message, and its answer.
+struct Kept {
+    requests: Sender<KeepAliveRequest>,
+    answers: Streaming<KeepAliveResponse>,
+}
+
+impl Kept {
+    async fn open(client: &Client) -> Mutex<Self> {
+        let (requests, stream) = Streaming::channel(1);
+        let answers = client.keep_alive(&Context::background(), stream).await.expect("a stream");
+        Mutex::new(Self { requests, answers })
+    }
+
+    async fn ask(&mut self, request: KeepAliveRequest) -> KeepAliveResponse {
+        self.requests.send(request).await.expect("asked");
+        self.answers.message().await.expect("an answer").expect("one more")
+    }
+}
+
+/// What our protocol does.
+struct Natively {
+    /// Registrations with a call for each.
+    called: Rate,
+    /// Registrations over the stream, as many in a message as calls would be on their way.
+    streamed: Rate,
+    renewed: Rate,
+}
+
+/// The registration of one of as many instances as there are connections, of each service.
+fn registration(prefix: &str, n: usize) -> RegisterRequest {
+    let (client, service) = (n % CONNECTIONS, n / CONNECTIONS);
+    native::request(native::instance(&format!("{prefix}{service}"), &format!("i{client}"), "1.2.3"), 600)
+}
+
+async fn natively(programs: &Programs) -> Natively {
+    let server = programs.ours().await;
+    let clients = native_clients(&server);
+    let all = Arc::clone(&clients);
+    let called = rate(&server, CONNECTIONS * IN_FLIGHT, REGISTRATIONS, move |_, n| {
+        let clients = Arc::clone(&all);
         async move {
-            let (client, service) = (n % CONNECTIONS, n / CONNECTIONS);
-            let instance = native::instance(&format!("n{service}"), &format!("i{client}"), "1.2.3");
-            let lease = native::register(&clients[client], instance, 600).await;
-            kept.lock().expect("the leases").push(lease);
+            let request = registration("n", n);
+            clients[n % CONNECTIONS].register(&Context::background(), request).await.expect("registered");
         }
     })
     .await;
-    let leases: Vec<u64> = std::mem::take(&mut *leases.lock().expect("the leases"));
+    drop((clients, server));
+
+    let server = programs.ours().await;
+    let clients = native_clients(&server);
     let mut streams = Vec::new();
     for client in clients.iter() {
-        let (sender, requests) = Streaming::channel(1);
-        let answers = client.keep_alive(&Context::background(), requests).await.expect("a stream");
-        streams.push(tokio::sync::Mutex::new((sender, answers)));
+        streams.push(Kept::open(client).await);
     }
-    let (streams, leases) = (Arc::new(streams), Arc::new(leases));
-    let renewed = rate(server, CONNECTIONS, RENEWALS, move |worker, n| {
+    let (streams, leases) = (Arc::new(streams), Arc::new(std::sync::Mutex::new(Vec::new())));
+    let (all, kept) = (Arc::clone(&streams), Arc::clone(&leases));
+    let streamed = rate(&server, CONNECTIONS, REGISTRATIONS / IN_FLIGHT, move |worker, n| {
+        let (streams, kept) = (Arc::clone(&all), Arc::clone(&kept));
+        async move {
+            let registrations = (n * IN_FLIGHT..(n + 1) * IN_FLIGHT).map(|n| registration("s", n)).collect();
+            let request = KeepAliveRequest { registrations, ..Default::default() };
+            let answer = streams[worker].lock().await.ask(request).await;
+            assert_eq!(answer.registered.len(), IN_FLIGHT);
+            let mut kept = kept.lock().expect("the leases");
+            for registered in answer.registered {
+                let Some(Outcome::Granted(granted)) = registered.outcome else { panic!("refused") };
+                kept.push(granted.lease_id);
+            }
+        }
+    })
+    .await;
+    let leases: Arc<Vec<u64>> = Arc::new(std::mem::take(&mut *leases.lock().expect("the leases")));
+    let renewed = rate(&server, CONNECTIONS, RENEWALS, move |worker, n| {
         let (streams, leases) = (Arc::clone(&streams), Arc::clone(&leases));
         async move {
             let from = (n * LEASES) % (leases.len() - LEASES);
             let lease_ids = leases[from..from + LEASES].to_vec();
-            let mut stream = streams[worker].lock().await;
-            stream.0.send(KeepAliveRequest { lease_ids, ..Default::default() }).await.expect("asked");
-            let answer = stream.1.message().await.expect("an answer").expect("one more");
+            let request = KeepAliveRequest { lease_ids, ..Default::default() };
+            let answer = streams[worker].lock().await.ask(request).await;
             assert_eq!(answer.renewed.len(), LEASES);
         }
     })
     .await;
-    let each = |rate: Rate| Rate { wall: rate.wall * LEASES as f64, core: rate.core * LEASES as f64 };
-    (registered, each(renewed))
+    let times = |rate: Rate, n: usize| Rate { wall: rate.wall * n as f64, core: rate.core * n as f64 };
+    Natively { called, streamed: times(streamed, IN_FLIGHT), renewed: times(renewed, LEASES) }
+}
+
+fn native_clients(server: &Server) -> Arc<Vec<Client>> {
+    Arc::new((0..CONNECTIONS).map(|_| native::client(server.http)).collect())
 }
 
 /// Ours alone, to look at where its time goes.
 pub(crate) async fn profile(programs: &Programs) {
-    let ours = programs.ours().await;
-    let (registered, renewed) = natively(&ours).await;
-    figure("registrations", "per second of a core", registered.core, None, "more", "-");
-    figure("renewals", "per second of a core", renewed.core, None, "more", "-");
+    let Natively { called, streamed, renewed } = natively(programs).await;
+    for (what, rate) in
+        [("registrations, a call each", called), ("registrations", streamed), ("renewals", renewed)]
+    {
+        figure(what, "per second of a core", rate.core, None, "more", "-");
+    }
 }
 
 pub(crate) async fn run(programs: &Programs) {
@@ -153,20 +213,13 @@ pub(crate) async fn run(programs: &Programs) {
     let ours = programs.ours().await;
     let (own_grpc, (own_http, own_beat)) = (over_nacos(&ours).await, over_http(&ours).await);
     drop(ours);
-    let ours = programs.ours().await;
-    let (own_native, own_renewals) = natively(&ours).await;
-    drop(ours);
-    let best = peer_grpc.wall.max(peer_http.wall);
-    figure("registrations, each by its own protocol", "per second", own_native.wall, Some(best), "more", "3");
-    let best = peer_grpc.core.max(peer_http.core);
-    figure(
-        "registrations, each by its own protocol",
-        "per second of a core",
-        own_native.core,
-        Some(best),
-        "more",
-        "-",
-    );
+    let Natively { called, streamed, renewed: own_renewals } = natively(programs).await;
+    let (wall, core) = (peer_grpc.wall.max(peer_http.wall), peer_grpc.core.max(peer_http.core));
+    for (own, how, target) in [(streamed, "over its stream", "3"), (called, "by calls", "-")] {
+        let what = format!("registrations, each by its own protocol, ours {how}");
+        figure(&what, "per second", own.wall, Some(wall), "more", target);
+        figure(&what, "per second of a core", own.core, Some(core), "more", "-");
+    }
     figure("registrations by Nacos' gRPC", "per second", own_grpc.wall, Some(peer_grpc.wall), "more", "-");
     figure(
         "registrations by Nacos' gRPC",

@@ -28,13 +28,17 @@ pub(crate) fn instance(service: &str, id: &str, version: &str) -> Instance {
     }
 }
 
-/// Registers and returns the lease.
-pub(crate) async fn register(client: &Client, instance: Instance, ttl: u64) -> u64 {
-    let request = RegisterRequest {
+/// What asks for an instance to be registered.
+pub(crate) fn request(instance: Instance, ttl: u64) -> RegisterRequest {
+    RegisterRequest {
         instance: instance.into(),
         holder: "bench".into(),
         ttl: Some(std::time::Duration::from_secs(ttl).into()).into(),
         ..Default::default()
-    };
-    client.register(&Context::background(), request).await.expect("registered").lease_id
+    }
+}
+
+/// Registers and returns the lease.
+pub(crate) async fn register(client: &Client, instance: Instance, ttl: u64) -> u64 {
+    client.register(&Context::background(), request(instance, ttl)).await.expect("registered").lease_id
 }
