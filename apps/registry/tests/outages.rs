@@ -91,6 +91,28 @@ async fn an_instance_that_goes_in_the_new_life_of_the_registry_is_not_kept_for_t
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_told_when_to_come_back_comes_no_sooner_and_then_it_does() {
+    let mut config = Config::default();
+    config.limits.watchers = 1;
+    let running = Running::start(config);
+    let (link, first, second) = (Link::to(&running), Link::to(&running), Link::to(&running));
+    let _held = link.client().register(&within(SEC), instance("s", "a")).await.unwrap();
+    let consumer = first.client();
+    let only = consumer.watch("s");
+    until(&only, |s| s.state == State::Live).await;
+    let refused = second.client();
+    let watcher = refused.watch("s");
+    eventually(|| second.calls("Watch") == 1).await;
+    // The registry says 5 s; by its backoff alone it would have come several times by now.
+    tokio::time::sleep(4 * SEC).await;
+    assert_eq!(second.calls("Watch"), 1);
+    assert!(watcher.current().fault.as_deref().is_some_and(|f| f.contains("watchers")), "{watcher:?}");
+    first.cut();
+    until(&watcher, |s| s.state == State::Live).await;
+    assert_eq!(second.calls("Watch"), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn changes_missed_while_away_arrive_even_when_they_are_too_many_for_the_log() {
     let mut config = Config::default();
     config.limits.changes_kept = 3;

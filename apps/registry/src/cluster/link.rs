@@ -74,10 +74,10 @@ impl Links {
         }
         let node = node_number(&theirs.name);
         if node == self.shared.own().owner.node {
-            return not_a_peer(format!(
+            return Err(peer_error::name_taken().with_message(format!(
                 "two nodes are called `{}`: give each a name of its own",
                 theirs.name
-            ));
+            )));
         }
         if expected.is_some_and(|expected| expected != node) {
             return not_a_peer(format!("another node than was called answers as `{}`", theirs.name));
@@ -92,11 +92,17 @@ impl Links {
         self.calling.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
         match called {
             Ok((sender, stream, near)) => self.run(node, near, true, sender, stream).await,
-            Err(error) if peer_error::is_not_a_peer(&error) => {
+            Err(error) if peer_error::is_not_a_peer(&error) || peer_error::is_name_taken(&error) => {
                 tracing::error!(%addr, %error, "a node that is none of this cluster");
             }
             Err(error) => tracing::debug!(%addr, %error, "a node does not answer"),
         }
+    }
+
+    /// Whether a node at an address says itself that it has this one's name.
+    pub(super) async fn is_rivalled(&self, addr: SocketAddr) -> bool {
+        let answer = self.dial(self.shared.own().owner.node, addr).await;
+        answer.is_err_and(|error| peer_error::is_name_taken(&error))
     }
 
     async fn dial(

@@ -214,7 +214,10 @@ impl Cluster {
             loop {
                 every.tick().await;
                 links.tend(&members.members().await);
-                if let Some(elder) = rivals.settled(&members, links.shared.now()).await {
+                // Anybody can gossip.
+                if let Some(elder) = rivals.settled(&members, links.shared.now()).await
+                    && links.is_rivalled(elder).await
+                {
                     ended.send_replace(Ended::Rivalled(elder));
                     return;
                 }

@@ -12,6 +12,7 @@ mod native;
 mod plain;
 mod propagation;
 mod servers;
+mod watcher;
 
 use servers::Programs;
 
@@ -33,6 +34,7 @@ async fn main() {
     let is_chosen = |name: &str| chosen.is_empty() || chosen.iter().any(|chosen| chosen == name);
     if chosen.iter().any(|chosen| chosen == "profile") {
         load::profile(&programs).await;
+        propagation::profile(&programs).await;
     }
     if is_chosen("load") {
         load::run(&programs).await;
