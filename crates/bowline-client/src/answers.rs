@@ -182,7 +182,10 @@ impl Answers {
     pub(crate) fn keep_or_replace(&self, key: &Key, answer: &Result<Arc<Whole>>) -> Option<Arc<Whole>> {
         match answer {
             Ok(whole) if whole.code().is_none() => {
-                self.keep(key, whole);
+                // What stood in for something is no good answer.
+                if !whole.headers.contains_key(DEGRADED) {
+                    self.keep(key, whole);
+                }
                 None
             }
             Ok(whole) if !whole.failure().is_some_and(|error| may_be_over_soon(&error)) => None,

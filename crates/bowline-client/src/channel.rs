@@ -9,7 +9,7 @@ use bowline_balance::Canary;
 use bowline_core::task::Tracker;
 use bowline_core::{Context, Error, Instant, MethodKind, Operation, Result, SystemRng};
 use bowline_discovery::{Resolver, Target};
-use bowline_rpc::headers::CALLER;
+use bowline_rpc::headers::{CALLER, DEGRADED};
 use bowline_rpc::{Body, BoxFuture, Caller, Message, Transport};
 use bowline_telemetry::{CallMetrics, Metrics, Rejections, Side};
 use http::{HeaderValue, Request, Response};
@@ -251,9 +251,11 @@ impl Channel {
             request.headers_mut().insert(CALLER, name.clone());
         }
         if kind == MethodKind::Unary && self.wants_whole(&rules, &operation) {
-            return Box::pin(self.whole(cx, strict, operation, rules, request, measuring)).await;
+            let whole = self.whole(cx.clone(), strict, operation, rules, request, measuring);
+            return Box::pin(whole).await.inspect(|answer| note_degraded(&cx, answer));
         }
-        self.governed(&cx, kind, strict, &rules, request, measuring).await
+        let answer = self.governed(&cx, kind, strict, &rules, request, measuring).await;
+        answer.inspect(|answer| note_degraded(&cx, answer))
     }
 
     /// A call as it goes without anything that stands in for its answer.
@@ -340,6 +342,13 @@ impl Channel {
             return Ok(degraded(instead, FALLBACK));
         }
         answer.map(|whole| whole.response())
+    }
+}
+
+/// Whoever asked for what is degraded gives a degraded answer.
+fn note_degraded(cx: &Context, answer: &Response<Body>) {
+    if answer.headers().contains_key(DEGRADED) {
+        cx.mark_degraded();
     }
 }
 

@@ -12,6 +12,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ struct Inner {
     metadata: Metadata,
     outgoing: Metadata,
     values: Option<Arc<Value>>,
+    /// Of the request as a whole, however far down its tree; `None` where nobody asks.
+    degraded: Option<Arc<AtomicBool>>,
 }
 
 /// A persistent list: a child's values are its own in front of its parent's.
@@ -112,7 +115,9 @@ impl ContextBuilder {
     /// The context, at the root of a new tree, and what cancels it.
     pub fn build(mut self) -> (Context, Canceller) {
         let token = CancellationToken::new();
-        Arc::make_mut(&mut self.0).token = Some(token.clone());
+        let inner = Arc::make_mut(&mut self.0);
+        inner.token = Some(token.clone());
+        inner.degraded = Some(Arc::default());
         (Context(self.0), Canceller(token))
     }
 }
@@ -223,6 +228,29 @@ impl Context {
             return Some(canceled());
         }
         self.0.deadline.filter(|d| *d <= Instant::now()).map(|_| too_late())
+    }
+
+    /// Says that the answer of the request will be less than what was asked for: something stood in for a part of it, or a part
+    /// is left out. Channels do so when a last good answer or a fallback takes the place of an answer, and when an answer says so
+    /// of itself; a server tells its own caller by the header `x-bowline-degraded`. Without a request it does nothing.
+    ///
+    /// ```
+    /// use bowline_core::Context;
+    ///
+    /// let (cx, _canceller) = Context::builder().build();
+    /// let (below, _) = cx.with_cancel();
+    /// below.mark_degraded();
+    /// assert!(cx.is_degraded());
+    /// ```
+    pub fn mark_degraded(&self) {
+        if let Some(degraded) = &self.0.degraded {
+            degraded.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether [`Context::mark_degraded`] was called in this request, by anything that it does.
+    pub fn is_degraded(&self) -> bool {
+        self.0.degraded.as_ref().is_some_and(|degraded| degraded.load(Ordering::Relaxed))
     }
 
     /// Fails if it is done: for the top of a loop.

@@ -10,7 +10,7 @@ use std::task::{Context as Task, Poll, ready};
 use std::time::Duration;
 
 use bowline_core::{Code, Context, Error, Instant, Operation, current};
-use bowline_rpc::headers::{REQUEST_ID, grpc_status};
+use bowline_rpc::headers::{DEGRADED, REQUEST_ID, grpc_status};
 use bowline_rpc::{End, Outcome, Protocol, Scope};
 use bowline_telemetry::InFlight;
 use http::header::CONTENT_TYPE;
@@ -18,6 +18,9 @@ use http::{HeaderMap, HeaderValue};
 
 use super::{Inner, Request, Response, ready_when_inner_is};
 use crate::pipeline::{Observed, content_type};
+
+/// Why an answer is less than what was asked for, if the server itself did not say: what it asked others for was.
+const BY_A_DEPENDENCY: HeaderValue = HeaderValue::from_static("dependency");
 
 /// Measures each call, logs how it ended, and renders an error.
 #[derive(Clone, Debug)]
@@ -104,6 +107,9 @@ impl Call {
         };
         if let (Protocol::Rest, Some(id)) = (self.protocol, self.cx.request_id()) {
             response.headers_mut().insert(REQUEST_ID, id.to_header());
+        }
+        if self.cx.is_degraded() && !response.headers().contains_key(DEGRADED) {
+            response.headers_mut().insert(DEGRADED, BY_A_DEPENDENCY);
         }
         if !self.outcome.is_known() {
             let status = status_of(&response);

@@ -40,8 +40,12 @@ impl shop_service::Service for ShopService {
     async fn get_home(&self, cx: &Context, req: GetHomeRequest) -> Result<HomeReply> {
         let customer = Some(req.customer_id).filter(|id| !id.is_empty());
         let page = self.home.page(cx, customer).await?;
+        let degraded = page.degraded();
+        if !degraded.is_empty() {
+            cx.mark_degraded();
+        }
         Ok(HomeReply {
-            degraded: page.degraded(),
+            degraded,
             featured: page.featured.content().into_iter().map(view::card).collect(),
             stock: page.stock.content().into_iter().map(view::availability).collect(),
             recent_orders: page.recent_orders.content().into_iter().map(view::summary).collect(),
