@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bowline_core::{Code, Context, Error, Instant, Operation, Result};
 use bowline_rpc::headers::{DEGRADED, GRPC_TIMEOUT, REQUEST_ID, grpc_failure, grpc_status};
@@ -111,9 +112,15 @@ pub(crate) struct Answers {
     pub(crate) fallbacks: HashMap<String, Fallback>,
 }
 
+struct LastGood {
+    whole: Arc<Whole>,
+    answered: Instant,
+    asked: Instant,
+}
+
 #[derive(Default)]
 struct Kept {
-    answers: HashMap<Key, (Arc<Whole>, Instant)>,
+    answers: HashMap<Key, LastGood>,
     bytes: usize,
 }
 
@@ -178,8 +185,14 @@ impl Answers {
         flight
     }
 
-    /// Keeps an answer if it is good; or gives the last good one in the place of a failure that may be over soon.
-    pub(crate) fn keep_or_replace(&self, key: &Key, answer: &Result<Arc<Whole>>) -> Option<Arc<Whole>> {
+    /// Keeps an answer if it is good; or gives the last good one, if it is no older than `age`, in the place of a failure that
+    /// may be over soon.
+    pub(crate) fn keep_or_replace(
+        &self,
+        key: &Key,
+        answer: &Result<Arc<Whole>>,
+        age: Duration,
+    ) -> Option<Arc<Whole>> {
         match answer {
             Ok(whole) if whole.code().is_none() => {
                 // What stood in for something is no good answer.
@@ -192,9 +205,14 @@ impl Answers {
             Err(error) if !may_be_over_soon(error) => None,
             Ok(_) | Err(_) => {
                 let mut kept = lock(&self.kept);
-                let (whole, asked) = kept.answers.get_mut(key)?;
-                *asked = Instant::now();
-                Some(Arc::clone(whole))
+                let now = Instant::now();
+                let last = kept.answers.get_mut(key)?;
+                if now.saturating_duration_since(last.answered) > age {
+                    kept.take(key);
+                    return None;
+                }
+                last.asked = now;
+                Some(Arc::clone(&last.whole))
             }
         }
     }
@@ -207,19 +225,20 @@ impl Answers {
         let mut kept = lock(&self.kept);
         kept.take(key);
         while kept.answers.len() >= KEPT || kept.bytes + size > KEPT_BYTES {
-            let oldest = kept.answers.iter().min_by_key(|(_, (_, asked))| *asked).map(|(key, _)| key.clone());
+            let oldest = kept.answers.iter().min_by_key(|(_, last)| last.asked).map(|(key, _)| key.clone());
             let Some(oldest) = oldest else { break };
             kept.take(&oldest);
         }
         kept.bytes += size;
-        kept.answers.insert(key.clone(), (Arc::clone(whole), Instant::now()));
+        let now = Instant::now();
+        kept.answers.insert(key.clone(), LastGood { whole: Arc::clone(whole), answered: now, asked: now });
     }
 }
 
 impl Kept {
     fn take(&mut self, key: &Key) {
-        if let Some((whole, _)) = self.answers.remove(key) {
-            self.bytes -= key.len() + whole.bytes();
+        if let Some(last) = self.answers.remove(key) {
+            self.bytes -= key.len() + last.whole.bytes();
         }
     }
 }
@@ -236,6 +255,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
+    const AGE: Duration = Duration::from_secs(600);
+
     fn whole(bytes: usize) -> Arc<Whole> {
         let body = vec![0; bytes].into();
         Arc::new(Whole { status: StatusCode::OK, headers: HeaderMap::new(), body, trailers: None })
@@ -251,27 +272,42 @@ mod tests {
         let down = || Err(Error::unavailable("down"));
         let mebibyte = 1024 * 1024 - 8;
         for name in 0..16 {
-            answers.keep_or_replace(&key_of(name), &Ok(whole(mebibyte)));
+            answers.keep_or_replace(&key_of(name), &Ok(whole(mebibyte)), AGE);
         }
-        assert!(answers.keep_or_replace(&key_of(0), &down()).is_some());
-        answers.keep_or_replace(&key_of(16), &Ok(whole(mebibyte)));
-        assert!(answers.keep_or_replace(&key_of(0), &down()).is_some(), "it was asked for lately");
-        assert!(answers.keep_or_replace(&key_of(1), &down()).is_none());
+        assert!(answers.keep_or_replace(&key_of(0), &down(), AGE).is_some());
+        answers.keep_or_replace(&key_of(16), &Ok(whole(mebibyte)), AGE);
+        assert!(answers.keep_or_replace(&key_of(0), &down(), AGE).is_some(), "it was asked for lately");
+        assert!(answers.keep_or_replace(&key_of(1), &down(), AGE).is_none());
         for name in 100..3_000 {
-            answers.keep_or_replace(&key_of(name), &Ok(whole(10)));
+            answers.keep_or_replace(&key_of(name), &Ok(whole(10)), AGE);
         }
         let kept = lock(&answers.kept);
         assert_eq!(kept.answers.len(), KEPT);
-        let sum: usize = kept.answers.iter().map(|(key, (whole, _))| key.len() + whole.bytes()).sum();
+        let sum: usize = kept.answers.iter().map(|(key, last)| key.len() + last.whole.bytes()).sum();
         assert_eq!(kept.bytes, sum);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_too_old_is_no_answer_any_more() {
+        let answers = Answers::default();
+        let down = || Err(Error::unavailable("down"));
+        answers.keep_or_replace(&key_of(1), &Ok(whole(10)), AGE);
+        tokio::time::advance(AGE).await;
+        assert!(
+            answers.keep_or_replace(&key_of(1), &down(), AGE).is_some(),
+            "to be asked for makes nothing young"
+        );
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(answers.keep_or_replace(&key_of(1), &down(), AGE).is_none());
+        assert_eq!(lock(&answers.kept).bytes, 0);
     }
 
     #[test]
     fn a_final_failure_is_not_replaced() {
         let answers = Answers::default();
-        answers.keep_or_replace(&key_of(1), &Ok(whole(10)));
-        assert!(answers.keep_or_replace(&key_of(1), &Err(Error::not_found("gone"))).is_none());
-        assert!(answers.keep_or_replace(&key_of(1), &Err(Error::unavailable("down"))).is_some());
+        answers.keep_or_replace(&key_of(1), &Ok(whole(10)), AGE);
+        assert!(answers.keep_or_replace(&key_of(1), &Err(Error::not_found("gone")), AGE).is_none());
+        assert!(answers.keep_or_replace(&key_of(1), &Err(Error::unavailable("down")), AGE).is_some());
     }
 
     #[test]

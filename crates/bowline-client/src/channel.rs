@@ -287,7 +287,7 @@ impl Channel {
     fn wants_whole(&self, rules: &Rules, operation: &Operation) -> bool {
         let fallbacks = &self.0.answers.fallbacks;
         rules.is_shared()
-            || rules.keeps_last_good()
+            || rules.last_good().is_some()
             || (!fallbacks.is_empty() && fallbacks.contains_key(operation.path()))
     }
 
@@ -326,9 +326,9 @@ impl Channel {
             cx.run(async { Whole::read(call.await?).await.map(Arc::new) }).await.flatten()
         };
         measuring.end(answer.as_ref().map_or_else(|error| Some(error.code()), |whole| whole.code()));
-        if rules.keeps_last_good()
+        if let Some(age) = rules.last_good()
             && reads
-            && let Some(kept) = answers.keep_or_replace(&key, &answer)
+            && let Some(kept) = answers.keep_or_replace(&key, &answer, age)
         {
             rules.metrics.degraded(LAST_GOOD);
             return Ok(degraded(kept.response(), LAST_GOOD));

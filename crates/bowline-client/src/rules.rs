@@ -130,9 +130,9 @@ impl Rules {
         self.policy.attempt_timeout
     }
 
-    /// Whether the last good answer may stand in for one.
-    pub(crate) fn keeps_last_good(&self) -> bool {
-        self.policy.last_good == Some(true)
+    /// How old the last good answer may be that stands in for one.
+    pub(crate) fn last_good(&self) -> Option<Duration> {
+        self.policy.last_good.filter(|age| !age.is_zero())
     }
 
     /// Whether the same requests at the same time are one.

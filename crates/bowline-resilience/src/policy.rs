@@ -131,8 +131,9 @@ pub struct ClientPolicy {
     pub breaker: Option<BreakerOptions>,
     /// When it is sent a second time before the first is answered. Not at all, if nothing is said.
     pub hedge: Option<HedgeOptions>,
-    /// Whether the last good answer to the same request is given if there is no new one. False, if nothing is said.
-    pub last_good: Option<bool>,
+    /// How old the last good answer to the same request may be that is given if there is no new one. None is given, if nothing is
+    /// said or this is zero.
+    pub last_good: Option<Duration>,
     /// Whether the same reads at the same time are one. False, if nothing is said.
     pub singleflight: Option<bool>,
 }

@@ -94,7 +94,7 @@ pub struct BulkheadSettings {
 /// client:
 ///   policies:
 ///     "*": { timeout: 1s }
-///     /shop.catalog.v1.CatalogService/GetItem: { attempt_timeout: 200ms, hedge: {}, last_good: true }
+///     /shop.catalog.v1.CatalogService/GetItem: { attempt_timeout: 200ms, hedge: {}, last_good: 10m }
 /// ```
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -117,8 +117,9 @@ pub struct ClientPolicySettings {
     pub breaker: Option<BreakerSettings>,
     /// When it is sent a second time before the first is answered. Not at all, unless it is named.
     pub hedge: Option<HedgeSettings>,
-    /// Whether the last good answer is given where there is no new one. False.
-    pub last_good: Option<bool>,
+    /// How old the last good answer may be that is given where there is no new one. None is given, unless this is named.
+    #[serde(with = "duration::option")]
+    pub last_good: Option<Duration>,
     /// Whether the same reads at the same time are one. False.
     pub singleflight: Option<bool>,
 }

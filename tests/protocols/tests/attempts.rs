@@ -258,7 +258,7 @@ async fn a_call_whose_time_is_over_is_not_sent() {
 #[tokio::test]
 async fn the_last_good_answer_stands_in_for_a_new_one_and_only_for_the_same_request() {
     let stands = Stand::several(1);
-    let policy = ClientPolicy { last_good: Some(true), ..twice_is_fine() };
+    let policy = ClientPolicy { last_good: Some(Duration::from_secs(60)), ..twice_is_fine() };
     let stage = Stage::new(Balance { ejection: None, ..Balance::default() }, &stands);
     stage.policies.set(Policies::new([("*".to_owned(), policy)]).unwrap());
     let named = |name: &str| Everything { name: name.into(), ..Default::default() };
