@@ -171,9 +171,10 @@ impl Instance {
         self.process.as_ref().expect("it runs").resume();
     }
 
-    /// How often a method was called, by its own count.
+    /// How often a method was called, by its own count; 0 if it is gone.
     pub async fn calls(&self, method: &str) -> u64 {
-        self.measured("bowline_server_calls_total", &[&format!("method=\"{method}\"")]).await as u64
+        let page = self.admin_page("/metrics").await.map(|(_, page)| page).unwrap_or_default();
+        sum(&page, "bowline_server_calls_total", &[&format!("method=\"{method}\"")]) as u64
     }
 
     /// The sum over all lines of a metric that have these labels; 0 where there is none.
@@ -182,9 +183,7 @@ impl Instance {
     /// If it does not tell its metrics.
     pub async fn measured(&self, name: &str, labels: &[&str]) -> f64 {
         let (_, page) = self.admin_page("/metrics").await.expect("it tells its metrics");
-        let is_it = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
-        let lines = page.lines().filter(is_it).filter(|line| labels.iter().all(|label| line.contains(label)));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        sum(&page, name, labels)
     }
 
     /// Asks it to stop and waits until it has, in good order.
@@ -201,6 +200,12 @@ impl Instance {
         self.start();
         self.ready().await;
     }
+}
+
+fn sum(page: &str, name: &str, labels: &[&str]) -> f64 {
+    let is_it = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+    let lines = page.lines().filter(is_it).filter(|line| labels.iter().all(|label| line.contains(label)));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
 /// Running processes. Dropping it ends them all.
