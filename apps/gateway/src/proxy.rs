@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bowline::core::Operation;
 use bowline::prelude::*;
-use bowline::rpc::{Body, Scope, Transport};
+use bowline::rpc::{Body, Scope};
 use bowline::server::{Fallback, PeerAddr};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
@@ -95,8 +95,10 @@ impl Fallback for Proxy {
             // stream, and to a service a deadline is the end of the whole answer.
             let wait = scope.cx.with_timeout(entry.timeout);
             let outbound = outbound(wait.run(kept(request)).await??, scheme)?;
-            let answer = entry.channel.send(scope.cx.clone(), entry.operation.clone(), outbound);
-            let mut response = wait.run(answer).await??;
+            // The channel learns that an instance took too long, and not that somebody went away.
+            let left = wait.remaining().unwrap_or(entry.timeout);
+            let answer = entry.channel.send_within(scope.cx.clone(), entry.operation.clone(), outbound, left);
+            let mut response = answer.await?;
             strip(response.headers_mut());
             Ok(response)
         })

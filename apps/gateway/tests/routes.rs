@@ -16,6 +16,7 @@ use bowline_tests_protocols::api::testing::v1::{Everything, SleepRequest, testin
 use bowline_tests_protocols::{Running, TestService, client, number};
 use bowline_tests_support::{Answer, Http, PATIENCE, Process, admin_page, build, free_port, programs};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const GRPC: [(&str, &str); 2] = [("content-type", "application/grpc+json"), ("te", "trailers")];
 
@@ -172,6 +173,59 @@ async fn a_routes_time_ends_with_the_answers_beginning_and_is_no_deadline_of_the
     stopped.await.expect("nobody waits, so the service stops");
     let late = client.sleep(&cx, SleepRequest { millis: 60_000, ..Default::default() }).await;
     assert!(late.unwrap_err().is_timeout());
+}
+
+/// The sum over the lines of a metric of the gateway's that have a label.
+async fn measured(gateway: &Gateway, name: &str, label: &str) -> f64 {
+    let (_, page) = admin_page(gateway.admin, "/metrics").await.unwrap();
+    let lines = page.lines().filter(|line| line.starts_with(name) && line.contains(label));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_begin_to_answer_in_a_routes_time_has_failed_and_nobody_went_away() {
+    let service = Running::start().unwrap();
+    let gateway = Gateway::start(&format!(
+        "routes: [{{ prefix: /, service: \"{}\", timeout: 200ms }}]",
+        target(&service)
+    ))
+    .await;
+    let mut http = Http::connect(gateway.port).await;
+    // Five in a row that did not get through: the rule for those.
+    for _ in 0..5 {
+        let late = http.call("GET", "/v1/sleep/60000", &[], "").await;
+        assert_eq!((late.status, &late.json()["reason"]), (504, &"DEADLINE_EXCEEDED".into()));
+    }
+    let told = tokio::time::timeout(PATIENCE, async {
+        while measured(&gateway, "bowline_client_ejections_total", "").await == 0.0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    told.await.expect("it is ejected");
+    assert_eq!(measured(&gateway, "bowline_client_calls_total", "DEADLINE_EXCEEDED").await, 5.0);
+    assert_eq!(measured(&gateway, "bowline_client_calls_total", "CANCELLED").await, 0.0);
+}
+
+#[tokio::test]
+async fn a_sender_that_does_not_send_is_not_held_against_the_service() {
+    let service = Running::start().unwrap();
+    let gateway = Gateway::start(&format!(
+        "routes: [{{ prefix: /, service: \"{}\", timeout: 200ms }}]",
+        target(&service)
+    ))
+    .await;
+    for _ in 0..8 {
+        let mut sender = tokio::net::TcpStream::connect(("127.0.0.1", gateway.port)).await.unwrap();
+        // More than is kept; it is passed on as it comes, and it does not come.
+        let head = "POST /v1/echo HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n{";
+        sender.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        sender.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 504");
+    }
+    assert_eq!(measured(&gateway, "bowline_client_calls_total", "DEADLINE_EXCEEDED").await, 8.0);
+    assert_eq!(measured(&gateway, "bowline_client_ejections_total", "").await, 0.0);
+    assert_eq!(gateway.get("gateway", "/v1/echo/a").await.status, 200);
 }
 
 #[tokio::test]

@@ -22,6 +22,8 @@ const ATTEMPTS: usize = 8;
 #[derive(Clone, Copy)]
 pub(crate) struct Call<'a> {
     pub(crate) cx: &'a Context,
+    /// Whose deadline the server is told, where that is not `cx`'s.
+    pub(crate) told: Option<&'a Context>,
     pub(crate) kind: MethodKind,
     /// Only instances of the tenant's own may serve it.
     pub(crate) strict: bool,
@@ -32,6 +34,11 @@ pub(crate) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
+    /// One that goes where its context says.
+    pub(crate) fn of(cx: &'a Context, kind: MethodKind) -> Self {
+        Self { cx, told: None, kind, strict: false, redirected: true, picked: None }
+    }
+
     fn route(&self) -> Route<'a> {
         let route = match self.redirected {
             true => Route::in_context(self.cx),
@@ -176,7 +183,7 @@ impl Nodes {
             Ok(place) => place,
             Err(none) => return Err(Failed::placeless(node, none, flight, request)),
         };
-        prepare(&mut request, call.cx, node);
+        prepare(&mut request, call.told.unwrap_or(call.cx), node);
         match place.send(request).await {
             Ok(response) => {
                 let on = Arc::clone(&node.instance);

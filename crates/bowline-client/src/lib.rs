@@ -32,6 +32,7 @@ mod mirror;
 mod node;
 mod nodes;
 mod options;
+mod passing;
 mod policies;
 mod probe;
 mod rules;

@@ -44,7 +44,7 @@ impl Mirrors {
         copy.headers_mut().remove(REDIRECTS);
         let at = Arc::clone(nodes);
         nodes.shared.tasks.spawn(async move {
-            let call = Call { cx: &cx, kind, strict: true, redirected: false, picked: None };
+            let call = Call { strict: true, redirected: false, ..Call::of(&cx, kind) };
             let delivered = cx.run(at.deliver(call, copy, &[])).await;
             let delivered = delivered.and_then(|delivered| delivered.result.map_err(|failed| failed.error));
             let result = match delivered {

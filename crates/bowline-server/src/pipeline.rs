@@ -11,6 +11,7 @@ use bowline_resilience::{Ended, Permit, Policies, ServerPolicy};
 use bowline_rpc::{Body, BoxFuture, CallFuture, Outcome, Protocol, Routes, Scope};
 use bowline_telemetry::{CallMetrics, Counter, Metrics, OperationMetrics, Side};
 use http::header::CONTENT_TYPE;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tower::Service;
 
@@ -22,6 +23,7 @@ use crate::layer::isolate::Isolate;
 use crate::layer::observe::Observe;
 use crate::layer::recover::Recover;
 use crate::middleware::{Middleware, Next};
+use crate::remains::Remains;
 use crate::{PeerAddr, request};
 
 /// What counts for all requests alike.
@@ -207,7 +209,10 @@ impl Pipeline {
         let policy = &self.0.policy;
         if parts.headers.len() > policy.header_count {
             self.0.observed.refused.inc();
-            return PipelineFuture::refused(too_many_headers(&parts.headers, policy.header_count));
+            return PipelineFuture::refused(
+                too_many_headers(&parts.headers, policy.header_count),
+                remains(&parts, body),
+            );
         }
         let resolved = match self.0.routes.resolve(&parts) {
             Ok(resolved) => Ok((resolved.route.operation().clone(), resolved.protocol, Some(resolved))),
@@ -221,7 +226,10 @@ impl Pipeline {
             Err(nowhere) => {
                 self.0.observed.refused.inc();
                 tracing::debug!(path = parts.uri.path(), method = %parts.method, error = %nowhere.error(), "not found");
-                return PipelineFuture::refused(nowhere.response(None, &parts.headers));
+                return PipelineFuture::refused(
+                    nowhere.response(None, &parts.headers),
+                    remains(&parts, body),
+                );
             }
         };
         if policy.edge {
@@ -234,14 +242,16 @@ impl Pipeline {
             Ok(permit) => permit,
             Err(error) => {
                 tracing::debug!(operation = operation.path(), reason = error.reason(), "call refused");
-                return PipelineFuture::refused(protocol.error_response(&error, None, &parts.headers));
+                let response = protocol.error_response(&error, None, &parts.headers);
+                return PipelineFuture::refused(response, remains(&parts, body));
             }
         };
         let (cx, canceller, verdict) =
             request::context(&mut parts.headers, protocol, &operation, guard.timeout);
         if let Err(error) = verdict {
             self.0.observed.refused.inc();
-            return PipelineFuture::refused(protocol.error_response(&error, cx.request_id(), &parts.headers));
+            let response = protocol.error_response(&error, cx.request_id(), &parts.headers);
+            return PipelineFuture::refused(response, remains(&parts, body));
         }
         let deadline = cx.deadline();
         let scope = match resolved {
@@ -271,6 +281,11 @@ impl Pipeline {
             operation,
         }
     }
+}
+
+/// What of a refused request is still to be read.
+fn remains(parts: &Parts, body: Body) -> Option<Box<Remains>> {
+    Remains::of(parts.version, body).map(Box::new)
 }
 
 fn too_many_headers(headers: &HeaderMap, limit: usize) -> Response<Body> {
@@ -358,13 +373,16 @@ pin_project_lite::pin_project! {
             held: Option<Held>,
             operation: Operation,
         },
-        Refused { response: Option<Response<Body>> },
+        Refused {
+            response: Option<Response<Body>>,
+            remains: Option<Box<Remains>>,
+        },
     }
 }
 
 impl PipelineFuture {
-    fn refused(response: Response<Body>) -> Self {
-        Self::Refused { response: Some(response) }
+    fn refused(response: Response<Body>, remains: Option<Box<Remains>>) -> Self {
+        Self::Refused { response: Some(response), remains }
     }
 }
 
@@ -373,14 +391,20 @@ impl Future for PipelineFuture {
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Self::Output> {
         let response = match self.as_mut().project() {
-            Projected::Refused { response } => response.take().unwrap_or_default(),
+            Projected::Refused { response, remains } => {
+                if let Some(remains) = remains {
+                    ready!(remains.poll(task));
+                }
+                *remains = None;
+                response.take().unwrap_or_default()
+            }
             Projected::Running { future, turn, outcome, held, operation } => {
                 if let Some(turn) = turn.take()
                     && let Err(error) = turn.begin(held.as_mut())
                 {
                     let response = turn.refuse(error);
                     // What was measuring the call notes how it ended as it goes.
-                    self.set(Self::Refused { response: None });
+                    self.set(Self::Refused { response: None, remains: None });
                     return Poll::Ready(Ok(response));
                 }
                 // The outermost layer renders every error.

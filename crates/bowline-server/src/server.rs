@@ -222,13 +222,19 @@ impl Server {
         }
         let cpu = meter.as_ref().map(CpuMeter::load).unwrap_or_default();
         let admission = Admission::new(algorithm, cpu.clone(), Instant::now());
-        let shown = Arc::clone(&admission);
-        let (name, of) = (self.name.clone(), self.name.clone());
+        let (shown, counted) = (Arc::clone(&admission), Arc::clone(&admission));
+        let (name, of, its) = (self.name.clone(), self.name.clone(), self.name.clone());
         self.metrics.gauges(
             "bowline_server_admission_limit",
             "Requests in flight that the server does at its best; enforced when there is too much to do",
             "server",
             move || shown.limit().map(|limit| (name.clone(), f64::from(limit))).into_iter().collect(),
+        );
+        self.metrics.gauges(
+            "bowline_server_admission_in_flight",
+            "Requests that have a place below that limit right now",
+            "server",
+            move || vec![(its.clone(), f64::from(counted.in_flight()))],
         );
         self.metrics.gauges(
             "bowline_server_cpu_load",

@@ -57,6 +57,10 @@ pub struct Instance {
     pub admin: u16,
     /// Whose it is; production's if that is empty.
     pub tenant: &'static str,
+    /// Settings over those of its configuration file, in the same form.
+    pub settings: String,
+    /// What else is in its environment.
+    pub environment: Vec<(String, String)>,
     directory: PathBuf,
     registry: u16,
     process: Option<Process>,
@@ -85,7 +89,23 @@ impl Instance {
         let directory = directory.join(format!("{}-{index}", app.name()));
         std::fs::create_dir_all(&directory).unwrap();
         let port = if app == App::Registry { registry } else { free_port() };
-        Self { app, port, admin: free_port(), tenant: "", directory, registry, process: None }
+        let (settings, environment) = (String::new(), Vec::new());
+        Self {
+            app,
+            port,
+            admin: free_port(),
+            tenant: "",
+            settings,
+            environment,
+            directory,
+            registry,
+            process: None,
+        }
+    }
+
+    /// Where it keeps what is its own.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Starts the process without waiting for it.
@@ -98,7 +118,13 @@ impl Instance {
             .env(format!("{prefix}__SERVICE__SERVER__LISTEN"), format!("127.0.0.1:{}", self.port))
             .env(format!("{prefix}__SERVICE__ADMIN__LISTEN"), format!("127.0.0.1:{}", self.admin))
             .env(format!("{prefix}__SERVICE__LIFECYCLE__PROPAGATION"), "500ms")
-            .env("BOWLINE_TENANT", self.tenant);
+            .env("BOWLINE_TENANT", self.tenant)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if !self.settings.is_empty() {
+            let file = self.directory.join("settings.yaml");
+            std::fs::write(&file, &self.settings).unwrap();
+            command.arg("--config").arg(file);
+        }
         if self.app != App::Registry {
             command
                 .env(
@@ -145,13 +171,19 @@ impl Instance {
         self.process.as_ref().expect("it runs").resume();
     }
 
-    /// How often a method was called, by its own count.
+    /// How often a method was called, by its own count; 0 if it is gone.
     pub async fn calls(&self, method: &str) -> u64 {
         let page = self.admin_page("/metrics").await.map(|(_, page)| page).unwrap_or_default();
-        let of = format!("method=\"{method}\"");
-        let calls =
-            page.lines().filter(|line| line.starts_with("bowline_server_calls_total{") && line.contains(&of));
-        calls.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+        sum(&page, "bowline_server_calls_total", &[&format!("method=\"{method}\"")]) as u64
+    }
+
+    /// The sum over all lines of a metric that have these labels; 0 where there is none.
+    ///
+    /// # Panics
+    /// If it does not tell its metrics.
+    pub async fn measured(&self, name: &str, labels: &[&str]) -> f64 {
+        let (_, page) = self.admin_page("/metrics").await.expect("it tells its metrics");
+        sum(&page, name, labels)
     }
 
     /// Asks it to stop and waits until it has, in good order.
@@ -170,6 +202,12 @@ impl Instance {
     }
 }
 
+fn sum(page: &str, name: &str, labels: &[&str]) -> f64 {
+    let is_it = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+    let lines = page.lines().filter(is_it).filter(|line| labels.iter().all(|label| line.contains(label)));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
 /// Running processes. Dropping it ends them all.
 #[derive(Debug)]
 pub struct Fleet {
@@ -182,6 +220,11 @@ impl Fleet {
     /// Starts a registry and each of these applications as often as it is named, until all are ready and have had time to
     /// find each other.
     pub async fn start(apps: &[(App, usize)]) -> Self {
+        Self::start_with(apps, |_| {}).await
+    }
+
+    /// As [`Fleet::start`], each instance with what `change` does to it before it starts.
+    pub async fn start_with(apps: &[(App, usize)], change: impl Fn(&mut Instance)) -> Self {
         build_all();
         let directory = tempfile::tempdir().unwrap();
         let registry = free_port();
@@ -192,6 +235,7 @@ impl Fleet {
             }
         }
         for instance in &mut instances {
+            change(instance);
             instance.start();
         }
         for instance in &mut instances {

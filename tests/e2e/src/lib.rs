@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "support of tests")]
 
+mod disk;
 mod fleet;
 mod load;
 
+pub use disk::SlowDisk;
 pub use fleet::{App, Fleet, Instance};
 pub use load::{Load, Report};

@@ -29,6 +29,25 @@ pub struct Report {
     pub failures: BTreeMap<String, usize>,
     /// How late the latest was sent, after its time.
     pub behind: Duration,
+    /// How long those took that were answered well, each from the time when it was to be sent.
+    pub took: Vec<Duration>,
+    /// When the last of those that failed was to be sent, after the beginning.
+    pub last_failure: Option<Duration>,
+}
+
+impl Report {
+    /// How many failed.
+    pub fn failed(&self) -> usize {
+        self.sent - self.succeeded
+    }
+
+    /// In which time so many of 100 of the good answers came; 0 if there are none.
+    pub fn percentile(&self, percent: f64) -> Duration {
+        let mut took = self.took.clone();
+        took.sort_unstable();
+        let index = (took.len() as f64 * percent / 100.0) as usize;
+        took.get(index.min(took.len().saturating_sub(1))).copied().unwrap_or_default()
+    }
 }
 
 impl Load {
@@ -38,7 +57,16 @@ impl Load {
         F: Fn(Context, Caller, usize) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<()>> + Send + 'static,
     {
-        let caller = Channel::builder(target).build().unwrap().caller().unwrap();
+        Self::through(&Channel::builder(target).build().unwrap(), per_second, call)
+    }
+
+    /// As [`Load::start`], through a channel of the caller's own.
+    pub fn through<F, Fut>(channel: &Channel, per_second: u32, call: F) -> Self
+    where
+        F: Fn(Context, Caller, usize) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<()>> + Send + 'static,
+    {
+        let caller = channel.caller().unwrap();
         let (stop, report) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Report::default())));
         let (stopped, shared, call) = (Arc::clone(&stop), Arc::clone(&report), Arc::new(call));
         let mut task = JoinSet::new();
@@ -58,8 +86,12 @@ impl Load {
                     report.sent += 1;
                     report.behind = report.behind.max(behind);
                     match answer {
-                        Ok(()) => report.succeeded += 1,
+                        Ok(()) => {
+                            report.succeeded += 1;
+                            report.took.push(due.elapsed());
+                        }
                         Err(error) => {
+                            report.last_failure = report.last_failure.max(Some(due - start));
                             *report.failures.entry(format!("{} {error}", error.reason())).or_default() += 1
                         }
                     }
@@ -75,6 +107,12 @@ impl Load {
     /// How many requests were answered so far, well or not.
     pub fn answered(&self) -> usize {
         self.report.lock().unwrap().sent
+    }
+
+    /// Sends for so long, waits for the answers that are missing, and tells.
+    pub async fn run_for(self, time: Duration) -> Report {
+        tokio::time::sleep(time).await;
+        self.finish().await
     }
 
     /// Waits until so many more were answered.

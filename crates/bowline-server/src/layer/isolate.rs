@@ -13,6 +13,7 @@ use bowline_rpc::Scope;
 
 use super::{Inner, Request, Response, ready_when_inner_is};
 use crate::guard::{Guard, criticality};
+use crate::remains::Remains;
 
 /// Gives each call its place.
 #[derive(Clone, Debug)]
@@ -47,7 +48,13 @@ impl<S: Inner + Clone> tower::Service<Request> for Isolate<S> {
             Some(Entry::Runs(slot)) => {
                 IsolateFuture::Runs { future: self.inner.call(request), slot: Some(slot), streams }
             }
-            Some(Entry::Full) => IsolateFuture::Full { error: Some(guard.no_place(criticality)) },
+            Some(Entry::Full) => {
+                let (version, error) = (request.version(), Some(guard.no_place(criticality)));
+                IsolateFuture::Full {
+                    error,
+                    remains: Remains::of(version, request.into_body()).map(Box::new),
+                }
+            }
             Some(Entry::Waits(wait)) => {
                 let waiting = async move { wait.granted().await.map_err(|Full| guard.no_place(criticality)) };
                 let next = Some((self.inner.clone(), request));
@@ -81,6 +88,7 @@ pin_project_lite::pin_project! {
         },
         Full {
             error: Option<Error>,
+            remains: Option<Box<Remains>>,
         },
     }
 }
@@ -101,7 +109,11 @@ impl<S: Inner<Future = F>, F: Future<Output = Result<Response, Error>>> Future f
                         if streams { response.map(|body| body.on_end(move |_| drop(slot))) } else { response }
                     }));
                 }
-                Projected::Full { error } => {
+                Projected::Full { error, remains } => {
+                    if let Some(remains) = remains {
+                        ready!(remains.poll(task));
+                    }
+                    *remains = None;
                     return Poll::Ready(Err(error.take().unwrap_or_else(polled_after_the_end)));
                 }
                 Projected::Waits { waiting, next, streams } => {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bowline::discovery::{Discovery, Publisher, Resolver, Watcher};
 use bowline_client::{Balance, Channel, ChannelBuilder, ChannelOptions, ClientPolicies, Ejection};
 use bowline_core::{Context, Error, Instance, Result, Tenant};
-use bowline_rpc::{Body, BoxFuture};
+use bowline_rpc::{Body, BoxFuture, ServiceDef};
 use bowline_server::{Middleware, Next, Server, ServerOptions};
 use bowline_telemetry::{CallMetrics, Metrics, Side};
 use bowline_tests_protocols::TestService;
@@ -59,9 +59,14 @@ pub(crate) struct Stand {
 impl Stand {
     /// One that is well, at a free port.
     pub(crate) fn start(id: &str) -> Self {
+        Self::serving(id, testing::server(TestService::default()))
+    }
+
+    /// One that answers with a service of the test's own.
+    pub(crate) fn serving(id: &str, service: ServiceDef) -> Self {
         let mood = Mood::default();
         let mut server = Server::new(id, ServerOptions::at("127.0.0.1:0").unwrap())
-            .mount(testing::server(TestService::default()))
+            .mount(service)
             .middleware(mood.clone());
         let endpoint = server.bind().unwrap();
         server.set_ready(true);
