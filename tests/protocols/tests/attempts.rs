@@ -289,6 +289,58 @@ async fn a_fallback_answers_in_the_place_of_a_failure_that_it_knows() {
     assert_eq!(stage.ask(&cx()).await.unwrap().name, "");
 }
 
+/// Asks somebody else before it answers.
+#[derive(Clone)]
+struct Asks(testing::Client);
+
+impl Middleware for Asks {
+    fn call<'a>(
+        &'a self,
+        cx: &'a Context,
+        request: http::Request<Body>,
+        next: Next<'a>,
+    ) -> BoxFuture<'a, Result<http::Response<Body>>> {
+        Box::pin(async move {
+            self.0.echo(cx, Everything::default()).await?;
+            next.run(request).await
+        })
+    }
+}
+
+#[tokio::test]
+async fn what_is_degraded_is_told_hop_by_hop() {
+    let stands = Stand::several(1);
+    stands[0].fail();
+    let stage = Stage::with(Balance { ejection: None, ..Balance::default() }, &stands, |builder| {
+        builder.fallback("/testing.v1.Testing/Echo", |_, _: &Error| Some(Everything::default()))
+    });
+    let asking = |client: testing::Client| {
+        let mut server = Server::new("test", ServerOptions::at("127.0.0.1:0").unwrap())
+            .mount(testing::server(TestService::default()))
+            .middleware(Asks(client));
+        let endpoint = server.bind().unwrap();
+        server.set_ready(true);
+        (server, endpoint)
+    };
+    let (_near, near) = asking(stage.client.clone());
+    let channel = Channel::builder(near.to_string()).build().unwrap();
+    let (_far, far) = asking(testing::Client::new(channel.caller().unwrap()));
+    let client = testing::Client::new(Channel::builder(far.to_string()).build().unwrap().caller().unwrap());
+    let mut http = bowline_tests_support::Http::connect(&far).await;
+    for is_well in [false, true] {
+        if is_well {
+            stands[0].recover();
+        }
+        let (cx, _canceller) = Context::builder().build();
+        client.echo(&cx, Everything::default()).await.unwrap();
+        assert_eq!(cx.is_degraded(), !is_well);
+        let json = [("content-type", "application/json")];
+        let answer = http.call("POST", "/testing.v1.Testing/Echo", &json, "{}").await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(answer.header("x-bowline-degraded"), if is_well { "" } else { "dependency" });
+    }
+}
+
 #[tokio::test]
 async fn the_same_reads_at_the_same_time_are_one_and_outlive_who_asked_first() {
     let stands = Stand::several(1);
