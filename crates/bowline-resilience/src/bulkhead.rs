@@ -107,22 +107,19 @@ impl Bulkhead {
             state.last_empty = now;
             return Entry::Runs(Slot { bulkhead: Some(Arc::clone(&self.0)) });
         }
-        // Those who have given up hold no places in the queue, and make no standing one.
-        if state.waiting.front().is_some_and(|oldest| oldest.grant.is_closed())
-            || state.waiting.len() >= self.0.options.queue
-        {
-            state.waiting.retain(|waiting| !waiting.grant.is_closed());
-        }
-        if state.waiting.is_empty() {
-            state.last_empty = now;
-        }
-        if state.waiting.len() >= self.0.options.queue {
+        if self.0.has_long_queue(&mut state, now) {
             return Entry::Full;
         }
         let patience = self.0.patience(&state, now);
         let (grant, granted) = oneshot::channel();
         state.waiting.push_back(Waiting { since: now, grant });
         Entry::Waits(Wait { granted, patience })
+    }
+
+    /// Whether who came now would be turned away. This takes nothing.
+    pub fn is_full(&self, now: Instant) -> bool {
+        let mut state = self.0.state();
+        state.running >= self.0.options.concurrency && self.0.has_long_queue(&mut state, now)
     }
 
     /// How many run.
@@ -152,6 +149,20 @@ impl Wait {
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether as many wait as may.
+    fn has_long_queue(&self, state: &mut State, now: Instant) -> bool {
+        // Those who have given up hold no places in the queue, and make no standing one.
+        if state.waiting.front().is_some_and(|oldest| oldest.grant.is_closed())
+            || state.waiting.len() >= self.options.queue
+        {
+            state.waiting.retain(|waiting| !waiting.grant.is_closed());
+        }
+        if state.waiting.is_empty() {
+            state.last_empty = now;
+        }
+        state.waiting.len() >= self.options.queue
     }
 
     fn is_standing(&self, state: &State, now: Instant) -> bool {
@@ -231,6 +242,7 @@ mod tests {
         let bulkhead = bulkhead(2);
         let (one, _two) = (runs(&bulkhead), runs(&bulkhead));
         let (third, fourth) = (waits(&bulkhead), waits(&bulkhead));
+        assert!(bulkhead.is_full(Instant::now()));
         assert!(matches!(bulkhead.enter(Instant::now()), Entry::Full));
         drop(one);
         let third = third.granted().await.unwrap();

@@ -13,6 +13,7 @@ use bowline_rpc::Scope;
 
 use super::{Inner, Request, Response, ready_when_inner_is};
 use crate::guard::{Guard, criticality};
+use crate::refusal::Why;
 
 /// Gives each call its place.
 #[derive(Clone, Debug)]
@@ -47,9 +48,12 @@ impl<S: Inner + Clone> tower::Service<Request> for Isolate<S> {
             Some(Entry::Runs(slot)) => {
                 IsolateFuture::Runs { future: self.inner.call(request), slot: Some(slot), streams }
             }
-            Some(Entry::Full) => IsolateFuture::Full { error: Some(guard.no_place(criticality)) },
+            Some(Entry::Full) => {
+                IsolateFuture::Full { error: Some(guard.refuse(Why::NoPlace, criticality).error()) }
+            }
             Some(Entry::Waits(wait)) => {
-                let waiting = async move { wait.granted().await.map_err(|Full| guard.no_place(criticality)) };
+                let no_place = move |Full| guard.refuse(Why::NoPlace, criticality).error();
+                let waiting = async move { wait.granted().await.map_err(no_place) };
                 let next = Some((self.inner.clone(), request));
                 IsolateFuture::Waits { waiting: Box::pin(waiting), next, streams }
             }
