@@ -52,10 +52,13 @@ async fn fill(client: &greeter::Client) {
     loop {
         let mut staying = Box::pin(async {
             let cx = Context::background().with_timeout(LONG);
-            assert!(client.say_hello(&cx, request(STAYS)).await.is_err());
+            client.say_hello(&cx, request(STAYS)).await.expect_err("it stays")
         });
         tokio::select! {
-            () = &mut staying => return,
+            error = &mut staying => match error.reason() {
+                "OVERLOADED" => return,
+                _ => panic!("{error:?}"),
+            },
             // Whoever was let in has begun by then; its place is kept by a call that nobody waits for.
             () = tokio::time::sleep(Duration::from_millis(200)) => std::mem::forget(staying),
         }

@@ -1,11 +1,12 @@
 //! A bounded number at a time, and a short queue for the others.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use bowline_core::Instant;
-use tokio::sync::oneshot;
+
+use crate::sync::{Arc, Mutex, MutexGuard, oneshot};
 
 /// How many of an operation run at a time, and how the others wait.
 ///
@@ -144,6 +145,12 @@ impl Wait {
             Ok(Err(_)) | Err(_) => Err(Full),
         }
     }
+
+    /// The right itself, where no time passes.
+    #[cfg(all(test, loom))]
+    pub(crate) fn into_grant(self) -> oneshot::Receiver<Slot> {
+        self.granted
+    }
 }
 
 impl Inner {
@@ -213,7 +220,7 @@ impl Drop for Slot {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use proptest::prelude::*;
 

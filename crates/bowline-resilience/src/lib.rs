@@ -20,10 +20,13 @@ mod budget;
 mod bulkhead;
 mod cpu;
 mod hedge;
+#[cfg(all(test, loom))]
+mod models;
 mod policy;
 mod rate;
 pub mod reason;
 mod retry;
+mod sync;
 mod throttle;
 mod window;
 

@@ -5,7 +5,7 @@ use std::task::{Context as Task, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Response};
 use http_body::Body as _;
 
 use crate::{Body, Protocol};
@@ -64,8 +64,7 @@ impl Form {
 /// ```
 #[derive(Clone, Debug)]
 pub struct ReadyMade {
-    status: StatusCode,
-    headers: HeaderMap,
+    head: Response<()>,
     body: Bytes,
 }
 
@@ -82,15 +81,13 @@ impl ReadyMade {
                 Poll::Ready(Some(Err(_))) | Poll::Pending => return None,
             }
         }
-        Some(Self { status: parts.status, headers: parts.headers, body: bytes.freeze() })
+        Some(Self { head: Response::from_parts(parts, ()), body: bytes.freeze() })
     }
 
     /// The answer, once more.
     pub fn response(&self) -> Response<Body> {
-        let mut response = Response::new(Body::full(self.body.clone()));
-        *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers.clone();
-        response
+        let body = if self.body.is_empty() { Body::empty() } else { Body::full(self.body.clone()) };
+        self.head.clone().map(|()| body)
     }
 }
 
@@ -99,7 +96,7 @@ mod tests {
     use std::time::Duration;
 
     use bowline_core::{Code, Error};
-    use http::HeaderValue;
+    use http::{HeaderValue, StatusCode};
 
     use super::*;
 

@@ -130,7 +130,9 @@ fn duration(delay: Duration) -> buffa_types::google::protobuf::Duration {
 /// What a server answered: its code, its message and the details it added, as protobuf `Any`s.
 pub(crate) fn received(code: Code, message: String, details: impl IntoIterator<Item = Any>) -> Error {
     let message = if message.is_empty() { code.words().to_owned() } else { message };
-    let mut error = Error::new(code, message).into_remote();
+    // Its root is in the other process, and nothing here tells a trace to it. Those who refuse do so most when nobody has the
+    // time to make one.
+    let mut error = Error::refusal(code, message).into_remote();
     for detail in details {
         match detail.type_url.rsplit('/').next() {
             Some(ERROR_INFO) => {
