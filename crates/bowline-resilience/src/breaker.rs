@@ -191,7 +191,8 @@ impl Drop for Trial {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(not(loom))]
+#[cfg(test)]
 mod tests {
     use bowline_core::{Clock, ManualClock};
 

@@ -20,7 +20,8 @@ mod budget;
 mod bulkhead;
 mod cpu;
 mod hedge;
-#[cfg(all(test, loom))]
+#[cfg(loom)]
+#[cfg(test)]
 mod models;
 mod policy;
 mod rate;
