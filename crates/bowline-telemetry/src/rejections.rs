@@ -69,7 +69,9 @@ impl OperationRejections {
     pub fn count(&self, reason: &'static str, criticality: Criticality) {
         for known in &self.known {
             let known = known.get_or_init(|| self.known(reason, criticality));
-            if known.criticality == criticality && known.reason == reason {
+            // Nearly always it is the very same text.
+            let is_same = std::ptr::eq(known.reason, reason) || known.reason == reason;
+            if is_same && known.criticality == criticality {
                 known.counter.inc();
                 return;
             }

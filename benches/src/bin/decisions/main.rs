@@ -129,7 +129,7 @@ fn refuse(count: usize) {
     for _ in 0..count {
         if admission.admit(&arrival(now)).is_err() {
             rejections.count(reason::OVERLOADED, Criticality::Critical);
-            std::hint::black_box(ready.response());
+            std::hint::black_box(&ready.response());
         }
     }
     drop(held);
