@@ -14,7 +14,7 @@ use crate::test::rnacos;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Only one of: rpc-instructions, rest-instructions, decisions, hello, registry.
+    /// Only one of: rpc-instructions, rest-instructions, refusal, decisions, hello, registry.
     #[arg(long)]
     only: Option<String>,
 }
@@ -43,6 +43,7 @@ const BENCHES: &[Bench] = &[
         peer: "axum_rest",
         measure: |bench, programs| instructions(bench, programs, "rest-json", Some(1.15)),
     },
+    Bench { name: "refusal", ours: "bowline_grpc", peer: "decisions", measure: refusal },
     Bench { name: "decisions", ours: "decisions", peer: "decisions", measure: decisions },
     Bench { name: "hello", ours: "bowline_hello", peer: "tonic_hello", measure: hello },
     Bench { name: "registry", ours: "registry", peer: RNACOS, measure: registry },
@@ -91,6 +92,11 @@ impl std::fmt::Display for Figure {
         write!(f, "{name} {metric} ")?;
         let digits = if *ours < 100.0 { 2 } else { 0 };
         match (self.ratio(), peer) {
+            // Parts of a whole.
+            (Some(ratio), Some(peer)) if ratio < 0.1 => {
+                let percent = ratio * 100.0;
+                write!(f, "{percent:.2} %: {ours:.digits$} of {peer:.digits$} of {peer_program}")?;
+            }
             (Some(ratio), Some(peer)) => {
                 write!(f, "{ratio:.2}x: {ours:.digits$} beside {peer:.digits$} of {peer_program}")?;
             }
@@ -170,15 +176,44 @@ fn instructions(
     Ok(vec![Figure { name, metric, ours, peer: Some(peer), peer_program: bench.peer, bound }])
 }
 
-/// Instructions of single decisions, with tower's balancer beside the picks.
-fn decisions(bench: &Bench, programs: &Path) -> Result<Vec<Figure>> {
-    const SHORT: u32 = 1_000;
-    const LONG: u32 = 11_000;
+/// The function that a server's requests go through, from hyper's call to the answer.
+const AT_THE_SERVER: &str = "--toggle-collect=*Handler for bowline_server::pipeline::Pipeline>::call";
+
+/// What a call costs that is refused, beside one that is served, client and server together: all of the call; what its server
+/// does, from the head to the answer's; and the refusal alone, which is to decide, to count, and to make the answer.
+fn refusal(bench: &Bench, programs: &Path) -> Result<Vec<Figure>> {
+    const SHORT: u32 = 100;
+    const LONG: u32 = 1_100;
     let program = programs.join(bench.ours);
-    let each = |what: &str| -> Result<f64> {
-        let run = |count: u32| counted(&program, &[what, &count.to_string()]);
+    let each = |options: &[&str], how: &str| -> Result<f64> {
+        let run = |calls: u32| measured(options, &program, &[&calls.to_string(), how]);
         Ok((run(LONG)? - run(SHORT)?) / f64::from(LONG - SHORT))
     };
+    let served = each(&[], "served")?;
+    let figure = |what: &str, ours: f64, bound: Option<f64>| {
+        let (name, metric) = ("refusal".to_owned(), format!("instructions, {what}"));
+        let (peer, bound) = (Some(served), bound.map(Bound::RatioUpTo));
+        Figure { name, metric, ours, peer, peer_program: "a served call", bound }
+    };
+    Ok(vec![
+        figure("all of the call", each(&[], "refused")?, None),
+        figure("at the server", each(&[AT_THE_SERVER], "refused")?, None),
+        figure("the refusal", decision(&programs.join(bench.peer), "refuse")?, Some(0.01)),
+    ])
+}
+
+/// Instructions of one of the program `decisions`.
+fn decision(program: &Path, what: &str) -> Result<f64> {
+    const SHORT: u32 = 1_000;
+    const LONG: u32 = 11_000;
+    let run = |count: u32| counted(program, &[what, &count.to_string()]);
+    Ok((run(LONG)? - run(SHORT)?) / f64::from(LONG - SHORT))
+}
+
+/// Instructions of single decisions, with tower's balancer beside the picks and tower-resilience beside the guards.
+fn decisions(bench: &Bench, programs: &Path) -> Result<Vec<Figure>> {
+    let program = programs.join(bench.ours);
+    let each = |what: &str| decision(&program, what);
     let figure = |what: &str, peer: Option<&str>| -> Result<Figure> {
         let peer = peer.map(each).transpose()?;
         let (name, metric) = (what.into(), "instructions".into());
@@ -190,8 +225,12 @@ fn decisions(bench: &Bench, programs: &Path) -> Result<Vec<Figure>> {
         figure("pick-1000", Some("tower-1000"))?,
         figure("pick-100-of-1000-tenants", None)?,
         figure("admit", None)?,
-        figure("refuse", None)?,
+        figure("answer", None)?,
         figure("throttle", None)?,
+        figure("rate", Some("their-rate"))?,
+        figure("bulkhead", Some("their-bulkhead"))?,
+        figure("breaker", Some("their-breaker"))?,
+        figure("budget", Some("their-budget"))?,
     ])
 }
 
@@ -202,8 +241,14 @@ fn collected(program: &Path, calls: u32) -> Result<f64> {
 
 /// The instructions of a whole run.
 fn counted(program: &Path, arguments: &[&str]) -> Result<f64> {
+    measured(&[], program, arguments)
+}
+
+/// The instructions of a run, with options of callgrind's. Backtraces are off: who asks for them does not ask what they cost.
+fn measured(options: &[&str], program: &Path, arguments: &[&str]) -> Result<f64> {
     let mut command = Command::new("valgrind");
-    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(program).args(arguments);
+    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).args(options);
+    command.arg(program).args(arguments).env("RUST_BACKTRACE", "0");
     let output = command.output().map_err(|error| format!("cannot run {command:?}: {error}"))?;
     let text = String::from_utf8_lossy(&output.stderr);
     let count = text

@@ -33,9 +33,18 @@ pub(crate) fn run(options: &Options) -> Result {
     let path = path_with(&rnacos()?)?;
     let mut tests = cargo(&["test", "--workspace", "--locked", "--all-targets"]);
     step("tests", tests.env("PATH", path))?;
+    step("models", &mut models())?;
     let features = &["test", "--package", "bowline", "--all-features", "--locked", "--lib"];
     step("the adapters that are built in by features", &mut cargo(features))?;
     step("doc tests", &mut cargo(&["test", "--workspace", "--locked", "--doc"]))
+}
+
+/// Permits in every order of what threads do, by loom. It is another build of the crate and of what it stands on, beside the one
+/// of the tests.
+fn models() -> Command {
+    let mut models = cargo(&["test", "--package", "bowline-resilience", "--locked", "--lib", "models::"]);
+    models.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", root().join("target/loom"));
+    models
 }
 
 /// Licences, bans and sources. Advisories need the advisory database from the network and are looked at when a dependency

@@ -1,10 +1,10 @@
 //! Sending a request: once, and again where it provably was not begun.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bowline_balance::{Ask, Index, Outcome, Request as Route};
 use bowline_core::{Code, Context, Error, Instance, Instant, MethodKind, Result, SystemRng};
-use bowline_rpc::headers::grpc_status;
+use bowline_rpc::headers::{grpc_failure, grpc_status};
 use bowline_rpc::{Body, End};
 use http::{HeaderMap, Request, Response};
 
@@ -113,6 +113,8 @@ pub(crate) struct Answer {
     /// Whose it is.
     pub(crate) on: Arc<Instance>,
     response: Response<Body>,
+    /// What its head tells of a failure, once somebody has asked.
+    told: OnceLock<Option<Error>>,
     place: Place,
     landing: Option<Landing>,
 }
@@ -187,7 +189,8 @@ impl Nodes {
         match place.send(request).await {
             Ok(response) => {
                 let on = Arc::clone(&node.instance);
-                Ok(Answer { on, response, place, landing: flight.answered(call.kind) })
+                let (told, landing) = (OnceLock::new(), flight.answered(call.kind));
+                Ok(Answer { on, response, told, place, landing })
             }
             Err(failure) => Err(Failed::sent(node, failure, flight)),
         }
@@ -246,6 +249,11 @@ impl Answer {
     /// The status, if the head tells it: `None` is success, or not known yet.
     pub(crate) fn head(&self) -> Option<Code> {
         grpc_status(self.headers()).unwrap_or_else(|| Code::from_http(self.response.status()))
+    }
+
+    /// The failure that the head tells in gRPC's way, with its details. It is not cheap to read, and several ask.
+    pub(crate) fn told(&self) -> Option<&Error> {
+        self.told.get_or_init(|| grpc_failure(self.headers())).as_ref()
     }
 
     pub(crate) fn headers(&self) -> &HeaderMap {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bowline_core::{Code, Context, Criticality, Error, Instance, Instant, Result, SystemRng};
 use bowline_resilience::{Failure, GiveUp, Hedge, Pushback, reason};
 use bowline_rpc::Body;
-use bowline_rpc::headers::{PREVIOUS_ATTEMPTS, RETRY_PUSHBACK, forbids_retry, grpc_failure, retry_after};
+use bowline_rpc::headers::{PREVIOUS_ATTEMPTS, RETRY_PUSHBACK, forbids_retry, retry_after};
 use http::{HeaderValue, Request};
 use tokio::time::sleep;
 
@@ -207,7 +207,7 @@ impl Governor<'_> {
 /// Whether the server refused a request because of a rate.
 fn is_rate_limited(answer: &Answer) -> bool {
     answer.head() == Some(Code::ResourceExhausted)
-        && grpc_failure(answer.headers()).is_some_and(|error| error.reason() == reason::RATELIMITED)
+        && answer.told().is_some_and(|error| error.reason() == reason::RATELIMITED)
 }
 
 /// Whether a failed attempt met a limit of this channel's, and no server's.
@@ -238,14 +238,13 @@ impl Delivered {
                 if !matches!(code, Code::Unavailable | Code::ResourceExhausted) {
                     return None;
                 }
-                let told = grpc_failure(answer.headers());
-                let after =
-                    told.as_ref().and_then(Error::retry_after).or_else(|| retry_after(answer.headers()));
+                let told = answer.told();
+                let after = told.and_then(Error::retry_after).or_else(|| retry_after(answer.headers()));
                 let pushback = match forbids_retry(answer.headers()) {
                     true => Some(Pushback::Never),
                     false => after.map(Pushback::After),
                 };
-                let why = told.as_ref().map_or("", Error::reason);
+                let why = told.map_or("", Error::reason);
                 // Who calls too often is not helped by calling again.
                 if why == reason::RATELIMITED {
                     return None;

@@ -92,7 +92,8 @@ impl Error {
     }
 
     /// A refusal that is no fault of anybody's: there is too much to do, or too much was asked for. It tells no backtrace
-    /// whatever the environment says, for it comes most often when there is least time to make one.
+    /// whatever the environment says, for it comes most often when there is least time to make one. What another process
+    /// answered has none either: its root is there.
     pub fn refusal(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         Self::made(code, message.into(), Backtrace::disabled())
     }

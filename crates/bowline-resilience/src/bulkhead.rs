@@ -1,11 +1,12 @@
 //! A bounded number at a time, and a short queue for the others.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use bowline_core::Instant;
-use tokio::sync::oneshot;
+
+use crate::sync::{Arc, Mutex, MutexGuard, oneshot};
 
 /// How many of an operation run at a time, and how the others wait.
 ///
@@ -107,22 +108,19 @@ impl Bulkhead {
             state.last_empty = now;
             return Entry::Runs(Slot { bulkhead: Some(Arc::clone(&self.0)) });
         }
-        // Those who have given up hold no places in the queue, and make no standing one.
-        if state.waiting.front().is_some_and(|oldest| oldest.grant.is_closed())
-            || state.waiting.len() >= self.0.options.queue
-        {
-            state.waiting.retain(|waiting| !waiting.grant.is_closed());
-        }
-        if state.waiting.is_empty() {
-            state.last_empty = now;
-        }
-        if state.waiting.len() >= self.0.options.queue {
+        if self.0.has_long_queue(&mut state, now) {
             return Entry::Full;
         }
         let patience = self.0.patience(&state, now);
         let (grant, granted) = oneshot::channel();
         state.waiting.push_back(Waiting { since: now, grant });
         Entry::Waits(Wait { granted, patience })
+    }
+
+    /// Whether who came now would be turned away. This takes nothing.
+    pub fn is_full(&self, now: Instant) -> bool {
+        let mut state = self.0.state();
+        state.running >= self.0.options.concurrency && self.0.has_long_queue(&mut state, now)
     }
 
     /// How many run.
@@ -147,11 +145,31 @@ impl Wait {
             Ok(Err(_)) | Err(_) => Err(Full),
         }
     }
+
+    /// The right itself, where no time passes.
+    #[cfg(all(test, loom))]
+    pub(crate) fn into_grant(self) -> oneshot::Receiver<Slot> {
+        self.granted
+    }
 }
 
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether as many wait as may.
+    fn has_long_queue(&self, state: &mut State, now: Instant) -> bool {
+        // Those who have given up hold no places in the queue, and make no standing one.
+        if state.waiting.front().is_some_and(|oldest| oldest.grant.is_closed())
+            || state.waiting.len() >= self.options.queue
+        {
+            state.waiting.retain(|waiting| !waiting.grant.is_closed());
+        }
+        if state.waiting.is_empty() {
+            state.last_empty = now;
+        }
+        state.waiting.len() >= self.options.queue
     }
 
     fn is_standing(&self, state: &State, now: Instant) -> bool {
@@ -202,6 +220,7 @@ impl Drop for Slot {
     }
 }
 
+#[cfg(not(loom))]
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -231,6 +250,7 @@ mod tests {
         let bulkhead = bulkhead(2);
         let (one, _two) = (runs(&bulkhead), runs(&bulkhead));
         let (third, fourth) = (waits(&bulkhead), waits(&bulkhead));
+        assert!(bulkhead.is_full(Instant::now()));
         assert!(matches!(bulkhead.enter(Instant::now()), Entry::Full));
         drop(one);
         let third = third.granted().await.unwrap();

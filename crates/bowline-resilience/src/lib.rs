@@ -20,10 +20,14 @@ mod budget;
 mod bulkhead;
 mod cpu;
 mod hedge;
+#[cfg(loom)]
+#[cfg(test)]
+mod models;
 mod policy;
 mod rate;
 pub mod reason;
 mod retry;
+mod sync;
 mod throttle;
 mod window;
 

@@ -71,7 +71,8 @@ impl Protocol {
     ) -> Response<Body> {
         let mut response = match self {
             Self::Rest => return rest_error(error, status, request_id),
-            Self::Grpc => grpc_error(error, request_id),
+            // When to come again is in a header of gRPC's own.
+            Self::Grpc => return grpc_error(error, request_id),
             _ => {
                 let wire = wire::to_connect(error, request_id);
                 let mut response = wire.into_http_response(headers).map(Body::rpc);

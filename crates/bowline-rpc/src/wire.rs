@@ -61,7 +61,7 @@ pub(crate) fn write_pushback(headers: &mut HeaderMap, error: &Error) {
 pub(crate) fn write_status(headers: &mut HeaderMap, error: &Error, request_id: Option<&RequestId>) {
     write_pushback(headers, error);
     let message = message(error);
-    headers.insert(GRPC_STATUS, HeaderValue::from(error.code().number()));
+    headers.insert(GRPC_STATUS, number(error.code()));
     let encoded = utf8_percent_encode(message, ESCAPED).to_string();
     let status = Status {
         code: i32::try_from(error.code().number()).unwrap_or(2),
@@ -76,6 +76,14 @@ pub(crate) fn write_status(headers: &mut HeaderMap, error: &Error, request_id: O
             headers.insert(name, value);
         }
     }
+}
+
+/// A code's number, as text that is there already.
+fn number(code: Code) -> HeaderValue {
+    const NUMBERS: [&str; 17] =
+        ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16"];
+    let text = NUMBERS.get(code.number() as usize).copied();
+    text.map_or_else(|| HeaderValue::from(code.number()), HeaderValue::from_static)
 }
 
 /// As much of the public message as fits.
@@ -130,7 +138,9 @@ fn duration(delay: Duration) -> buffa_types::google::protobuf::Duration {
 /// What a server answered: its code, its message and the details it added, as protobuf `Any`s.
 pub(crate) fn received(code: Code, message: String, details: impl IntoIterator<Item = Any>) -> Error {
     let message = if message.is_empty() { code.words().to_owned() } else { message };
-    let mut error = Error::new(code, message).into_remote();
+    // Its root is in the other process, and nothing here tells a trace to it. Those who refuse do so most when nobody has the
+    // time to make one.
+    let mut error = Error::refusal(code, message).into_remote();
     for detail in details {
         match detail.type_url.rsplit('/').next() {
             Some(ERROR_INFO) => {
@@ -241,6 +251,13 @@ mod tests {
         let back = there_and_back(to_connect(&error, None));
         assert_eq!(back.message().chars().count(), 1024);
         assert_eq!(back.metadata().keys().collect::<Vec<_>>(), ["a", "c"]);
+    }
+
+    #[test]
+    fn every_code_is_written_as_its_number() {
+        for code in Code::ALL {
+            assert_eq!(number(code), code.number().to_string());
+        }
     }
 
     #[test]

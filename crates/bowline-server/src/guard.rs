@@ -10,17 +10,17 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bowline_balance::hash_of;
-use bowline_core::{Code, Criticality, Error, Instant, MethodKind, Operation, Result};
+use bowline_core::{Criticality, Error, Instant, MethodKind, Operation, Result};
 use bowline_resilience::{
-    Admission, Arrival, Bulkhead, KeyedBuckets, Limited, Overloaded, Permit, Policies, ServerPolicy,
-    TokenBucket, reason,
+    Admission, Arrival, Bulkhead, KeyedBuckets, Limited, Permit, Policies, ServerPolicy, TokenBucket,
 };
-use bowline_rpc::Routes;
 use bowline_rpc::headers::{CALLER, CRITICALITY, TENANT};
+use bowline_rpc::{Body, Protocol, Routes};
 use bowline_telemetry::{Metrics, OperationRejections, Rejections, Side};
-use http::HeaderMap;
+use http::{HeaderMap, Response};
 
 use crate::PeerAddr;
+use crate::refusal::{Answers, Refusal, Why};
 
 /// Services that are asked how this one is. They are never shed: who is refused an answer takes it for dead.
 const ABOUT_ITSELF: [&str; 3] = [
@@ -33,6 +33,7 @@ const ABOUT_ITSELF: [&str; 3] = [
 pub(crate) struct Guards {
     admission: Option<Arc<Admission>>,
     rejections: Rejections,
+    answers: Arc<Answers>,
     /// What counts where no policy says otherwise: for unary calls, and for streams.
     defaults: (Option<Duration>, Option<Duration>),
     operations: Vec<Operation>,
@@ -63,6 +64,7 @@ pub(crate) struct Guard {
     tenants: Option<KeyedBuckets>,
     pub(crate) bulkhead: Option<Bulkhead>,
     rejections: Arc<OperationRejections>,
+    answers: Arc<Answers>,
 }
 
 impl Guards {
@@ -78,7 +80,8 @@ impl Guards {
         let rejections = Rejections::new(metrics, Side::Server);
         let table = Table { policies: Policies::default(), routes: Vec::new(), others: Mutex::default() };
         let table = ArcSwap::from_pointee(table);
-        let this = Self { admission, rejections, defaults, operations, strict, table };
+        let answers = Arc::default();
+        let this = Self { admission, rejections, answers, defaults, operations, strict, table };
         this.set(policies)?;
         Ok(this)
     }
@@ -135,6 +138,7 @@ impl Guards {
             tenants: about.tenant_rate.map(keyed),
             bulkhead: about.bulkhead.map(|options| Bulkhead::new(options, now)),
             rejections: self.rejections.operation(operation),
+            answers: Arc::clone(&self.answers),
             policy,
         }
     }
@@ -157,67 +161,64 @@ impl Guards {
 
 impl Guard {
     /// Lets a request in, or says why not. Where there is a limit, the permit is to be kept until the call ends.
-    pub(crate) fn admit(&self, headers: &HeaderMap, peer: &PeerAddr, now: Instant) -> Result<Option<Permit>> {
+    pub(crate) fn admit(
+        &self,
+        headers: &HeaderMap,
+        peer: &PeerAddr,
+        now: Instant,
+    ) -> Result<Option<Permit>, Refusal> {
         let permit = match &self.admission {
             None => None,
             Some(admission) => {
                 let criticality = criticality(headers);
                 let arrival =
                     Arrival { now, criticality, caller: caller_hash(headers, peer), operation: self.hash };
-                match admission.admit(&arrival) {
-                    Ok(permit) => Some(permit),
-                    Err(Overloaded { .. }) => return Err(self.overloaded(criticality)),
-                }
+                let admitted = admission.admit(&arrival);
+                Some(admitted.map_err(|_| self.refuse(Why::Overloaded, criticality))?)
             }
         };
         if self.rate.is_some() || self.callers.is_some() || self.tenants.is_some() {
             self.check_rates(headers, peer, now)?;
         }
+        // Here nothing was done for it yet. It may still find none when it comes to enter.
+        if self.bulkhead.as_ref().is_some_and(|bulkhead| bulkhead.is_full(now)) {
+            return Err(self.refuse(Why::NoPlace, criticality(headers)));
+        }
         Ok(permit)
     }
 
-    fn check_rates(&self, headers: &HeaderMap, peer: &PeerAddr, now: Instant) -> Result<()> {
-        let refused = |whose| {
+    fn check_rates(&self, headers: &HeaderMap, peer: &PeerAddr, now: Instant) -> Result<(), Refusal> {
+        let refused = |why| {
             move |Limited { retry_after }| {
-                self.rejections.count(reason::RATELIMITED, criticality(headers));
-                reason::rate_limited(whose, retry_after)
+                let refusal = Refusal::limited(why, retry_after);
+                self.rejections.count(refusal.reason(), criticality(headers));
+                refusal
             }
         };
         // The narrowest first: who is refused for itself takes nothing from the others.
         if let Some(callers) = &self.callers {
-            let taken = callers.take(caller_hash(headers, peer), now);
-            taken.map_err(refused("this caller calls the operation more often than it may"))?;
+            callers.take(caller_hash(headers, peer), now).map_err(refused(Why::Caller))?;
         }
         if let Some(tenants) = &self.tenants {
             let tenant = headers.get(TENANT).and_then(|name| name.to_str().ok()).unwrap_or_default();
-            let taken = tenants.take(hash_of(tenant), now);
-            taken.map_err(refused("the tenant's callers call the operation more often than they may"))?;
+            tenants.take(hash_of(tenant), now).map_err(refused(Why::Tenant))?;
         }
         match &self.rate {
             None => Ok(()),
-            Some(rate) => {
-                rate.take(now).map_err(refused("the operation is called more often than it may be"))
-            }
+            Some(rate) => rate.take(now).map_err(refused(Why::Operation)),
         }
     }
 
-    /// There is too much to do for it.
-    pub(crate) fn overloaded(&self, criticality: Criticality) -> Error {
-        self.rejections.count(reason::OVERLOADED, criticality);
-        reason::overloaded("the server has too much to do", Overloaded::RETRY_AFTER)
+    /// Turns a request away, and counts it.
+    pub(crate) fn refuse(&self, why: Why, criticality: Criticality) -> Refusal {
+        let refusal = Refusal::new(why);
+        self.rejections.count(refusal.reason(), criticality);
+        refusal
     }
 
-    /// The bulkhead has no place for it.
-    pub(crate) fn no_place(&self, criticality: Criticality) -> Error {
-        self.rejections.count(reason::OVERLOADED, criticality);
-        reason::overloaded("as many calls of this operation run and wait as may", Overloaded::RETRY_AFTER)
-    }
-
-    /// Its time was over before it was begun.
-    pub(crate) fn too_late(&self, criticality: Criticality) -> Error {
-        self.rejections.count(reason::DEADLINE_EXCEEDED, criticality);
-        Error::refusal(Code::DeadlineExceeded, "the deadline had passed before the call was begun")
-            .with_reason(reason::DEADLINE_EXCEEDED)
+    /// What who was turned away is told, by a request of `protocol` with these headers.
+    pub(crate) fn answer(&self, refusal: Refusal, protocol: Protocol, headers: &HeaderMap) -> Response<Body> {
+        self.answers.to(protocol, headers, refusal)
     }
 }
 

@@ -17,6 +17,7 @@ mod limits;
 mod listen;
 mod middleware;
 mod pipeline;
+mod refusal;
 mod remains;
 mod request;
 mod server;

@@ -23,6 +23,7 @@ use crate::layer::isolate::Isolate;
 use crate::layer::observe::Observe;
 use crate::layer::recover::Recover;
 use crate::middleware::{Middleware, Next};
+use crate::refusal::{Refusal, Why};
 use crate::remains::Remains;
 use crate::{PeerAddr, request};
 
@@ -240,9 +241,9 @@ impl Pipeline {
         let now = Instant::now();
         let permit = match guard.admit(&parts.headers, peer, now) {
             Ok(permit) => permit,
-            Err(error) => {
-                tracing::debug!(operation = operation.path(), reason = error.reason(), "call refused");
-                let response = protocol.error_response(&error, None, &parts.headers);
+            Err(refusal) => {
+                tracing::debug!(operation = operation.path(), reason = refusal.reason(), "call refused");
+                let response = guard.answer(refusal, protocol, &parts.headers);
                 return PipelineFuture::refused(response, remains(&parts, body));
             }
         };
@@ -319,27 +320,26 @@ struct Turn {
 }
 
 impl Turn {
-    /// Takes the first step, unless the call has waited for too long.
-    fn begin(&self, held: Option<&mut Held>) -> Result<()> {
+    /// Takes the first step; or says why not, if the call has waited for too long.
+    fn begin(self, held: &mut Held) -> Option<Response<Body>> {
         let now = Instant::now();
-        let Some(held) = held else { return Ok(()) };
         let criticality = held.permit.as_ref().map(Permit::criticality).unwrap_or_default();
         if self.deadline.is_some_and(|deadline| deadline <= now) {
-            return Err(held.guard.too_late(criticality));
+            return Some(self.refuse(held, held.guard.refuse(Why::TooLate, criticality)));
         }
         if let Some(Err(_)) = held.permit.as_mut().map(|permit| permit.begun(now)) {
-            return Err(held.guard.overloaded(criticality));
+            return Some(self.refuse(held, held.guard.refuse(Why::Overloaded, criticality)));
         }
         if held.guard.streams {
             held.permit = None;
         }
-        Ok(())
+        None
     }
 
-    fn refuse(self, error: Error) -> Response<Body> {
+    fn refuse(self, held: &Held, refusal: Refusal) -> Response<Body> {
         let asked = HeaderMap::from_iter(self.content_type.map(|value| (CONTENT_TYPE, value)));
-        let response = self.protocol.error_response(&error, None, &asked);
-        self.outcome.fail(error);
+        let response = held.guard.answer(refusal, self.protocol, &asked);
+        self.outcome.fail(refusal.error());
         response
     }
 }
@@ -399,10 +399,9 @@ impl Future for PipelineFuture {
                 response.take().unwrap_or_default()
             }
             Projected::Running { future, turn, outcome, held, operation } => {
-                if let Some(turn) = turn.take()
-                    && let Err(error) = turn.begin(held.as_mut())
+                if let (Some(turn), Some(held)) = (turn.take(), held.as_mut())
+                    && let Some(response) = turn.begin(held)
                 {
-                    let response = turn.refuse(error);
                     // What was measuring the call notes how it ended as it goes.
                     self.set(Self::Refused { response: None, remains: None });
                     return Poll::Ready(Ok(response));

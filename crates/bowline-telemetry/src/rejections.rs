@@ -1,6 +1,6 @@
 //! Metrics of requests that were refused before they did anything.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use bowline_core::{Criticality, Operation};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -39,7 +39,7 @@ impl Rejections {
             family: self.0.clone(),
             service: operation.service().to_owned(),
             method: operation.method().to_owned(),
-            known: Mutex::default(),
+            known: [const { OnceLock::new() }; KNOWN],
         })
     }
 }
@@ -50,27 +50,43 @@ pub struct OperationRejections {
     family: Family<Labels, Counter>,
     service: String,
     method: String,
-    /// Each appears on the page with its first request. There are a few reasons.
-    known: Mutex<Vec<(&'static str, Criticality, Counter)>>,
+    /// Each appears on the page with its first request. They fill from the front.
+    known: [OnceLock<Known>; KNOWN],
+}
+
+/// How many are found without a look-up by name: those of four reasons.
+const KNOWN: usize = 16;
+
+#[derive(Debug)]
+struct Known {
+    reason: &'static str,
+    criticality: Criticality,
+    counter: Counter,
 }
 
 impl OperationRejections {
     /// One was refused for `reason`.
     pub fn count(&self, reason: &'static str, criticality: Criticality) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((.., counter)) = known.iter().find(|(r, c, _)| *r == reason && *c == criticality) {
-            counter.inc();
-            return;
+        for known in &self.known {
+            let known = known.get_or_init(|| self.known(reason, criticality));
+            // Nearly always it is the very same text.
+            let is_same = std::ptr::eq(known.reason, reason) || known.reason == reason;
+            if is_same && known.criticality == criticality {
+                known.counter.inc();
+                return;
+            }
         }
+        self.known(reason, criticality).counter.inc();
+    }
+
+    fn known(&self, reason: &'static str, criticality: Criticality) -> Known {
         let labels = Labels {
             service: self.service.clone(),
             method: self.method.clone(),
             reason,
             criticality: criticality.as_str(),
         };
-        let counter = self.family.get_or_create_owned(&labels);
-        counter.inc();
-        known.push((reason, criticality, counter));
+        Known { reason, criticality, counter: self.family.get_or_create_owned(&labels) }
     }
 }
 
@@ -90,6 +106,13 @@ mod tests {
         }
         operation.count("OVERLOADED", Criticality::Critical);
         operation.count("RATELIMITED", Criticality::Critical);
+        // More than there are places for.
+        for reason in ["A", "B", "C", "D", "E"] {
+            for criticality in Criticality::ALL {
+                operation.count(reason, criticality);
+                operation.count(reason, criticality);
+            }
+        }
         let page = metrics.encode().unwrap();
         let line = |rest: &str| {
             page.lines().any(|line| line.starts_with("bowline_server_rejected_total{") && line.contains(rest))
@@ -97,5 +120,8 @@ mod tests {
         assert!(line(r#"reason="OVERLOADED",criticality="SHEDDABLE"} 3"#), "{page}");
         assert!(line(r#"reason="OVERLOADED",criticality="CRITICAL"} 1"#), "{page}");
         assert!(line(r#"reason="RATELIMITED",criticality="CRITICAL"} 1"#), "{page}");
+        for reason in ["A", "E"] {
+            assert!(line(&format!(r#"reason="{reason}",criticality="CRITICAL_PLUS"}} 2"#)), "{page}");
+        }
     }
 }

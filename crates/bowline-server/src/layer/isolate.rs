@@ -13,6 +13,7 @@ use bowline_rpc::Scope;
 
 use super::{Inner, Request, Response, ready_when_inner_is};
 use crate::guard::{Guard, criticality};
+use crate::refusal::Why;
 use crate::remains::Remains;
 
 /// Gives each call its place.
@@ -49,14 +50,15 @@ impl<S: Inner + Clone> tower::Service<Request> for Isolate<S> {
                 IsolateFuture::Runs { future: self.inner.call(request), slot: Some(slot), streams }
             }
             Some(Entry::Full) => {
-                let (version, error) = (request.version(), Some(guard.no_place(criticality)));
+                let (version, refusal) = (request.version(), guard.refuse(Why::NoPlace, criticality));
                 IsolateFuture::Full {
-                    error,
+                    error: Some(refusal.error()),
                     remains: Remains::of(version, request.into_body()).map(Box::new),
                 }
             }
             Some(Entry::Waits(wait)) => {
-                let waiting = async move { wait.granted().await.map_err(|Full| guard.no_place(criticality)) };
+                let no_place = move |Full| guard.refuse(Why::NoPlace, criticality).error();
+                let waiting = async move { wait.granted().await.map_err(no_place) };
                 let next = Some((self.inner.clone(), request));
                 IsolateFuture::Waits { waiting: Box::pin(waiting), next, streams }
             }

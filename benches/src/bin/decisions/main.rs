@@ -1,4 +1,7 @@
-//! Single decisions, so many times: `decisions WHAT COUNT`. What the clock is asked for is part of none of them.
+//! Single decisions, so many times: `decisions WHAT COUNT`. What the clock is asked for is part of none of them, but of those in
+//! [`guards`].
+
+mod guards;
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
@@ -6,11 +9,12 @@ use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
 use bowline_balance::{Ask, Candidate, Index, IndexOptions, Load, Outcome, P2c, Request};
-use bowline_core::{Criticality, Instance, Instant, SystemRng, Tenant};
+use bowline_core::{Criticality, Instance, Instant, MethodKind, Operation, SystemRng, Tenant};
 use bowline_resilience::{
     Admission, Algorithm, Arrival, BbrOptions, CpuLoad, Ended, Throttle, ThrottleOptions, reason,
 };
-use bowline_rpc::Protocol;
+use bowline_rpc::{Protocol, ReadyMade};
+use bowline_telemetry::{Metrics, Rejections, Side};
 use http::HeaderMap;
 use tower::balance::p2c::Balance;
 use tower::discover::ServiceList;
@@ -114,19 +118,33 @@ fn admit(count: usize) {
     }
 }
 
-/// A request that is refused, with the answer that it gets.
+/// A request that is refused: the decision, the count of it, and the answer that it gets, which was made before.
 fn refuse(count: usize) {
     let now = Instant::now();
     let admission = admission(Algorithm::Fixed(1), 1.0, now);
+    let rejections = Rejections::new(&Metrics::new(), Side::Server);
+    let rejections = rejections.operation(&Operation::new("bench.v1.Greeter", "SayHello", MethodKind::Unary));
     let held: Vec<_> = std::iter::from_fn(|| admission.admit(&arrival(now)).ok()).collect();
-    let headers = HeaderMap::new();
+    let ready = ReadyMade::of(overloaded()).expect("it is there at once");
     for _ in 0..count {
         if admission.admit(&arrival(now)).is_err() {
-            let error = reason::overloaded("the server has too much to do", Duration::from_secs(1));
-            std::hint::black_box(Protocol::Grpc.error_response(&error, None, &headers));
+            rejections.count(reason::OVERLOADED, Criticality::Critical);
+            std::hint::black_box(&ready.response());
         }
     }
     drop(held);
+}
+
+fn overloaded() -> http::Response<bowline_rpc::Body> {
+    let error = reason::overloaded("the server has too much to do", Duration::from_secs(1));
+    Protocol::Grpc.error_response(&error, None, &HeaderMap::new())
+}
+
+/// An error's answer that is made for one request.
+fn answer(count: usize) {
+    for _ in 0..count {
+        std::hint::black_box(overloaded());
+    }
 }
 
 fn throttle(count: usize) {
@@ -153,7 +171,16 @@ fn main() {
         "tower-1000" => tower_pick(1_000, count),
         "admit" => admit(count),
         "refuse" => refuse(count),
+        "answer" => answer(count),
         "throttle" => throttle(count),
+        "rate" => guards::rate(count),
+        "their-rate" => guards::their_rate(count),
+        "bulkhead" => guards::bulkhead(count),
+        "their-bulkhead" => guards::their_bulkhead(count),
+        "breaker" => guards::breaker(count),
+        "their-breaker" => guards::their_breaker(count),
+        "budget" => guards::budget(count),
+        "their-budget" => guards::their_budget(count),
         other => panic!("nothing is called {other}"),
     }
 }
