@@ -173,7 +173,7 @@ impl Rules {
         };
         let held = self.throttle.ask(criticality, now, &SystemRng);
         held.map_err(|Throttled| refused(THROTTLED_FOR))?;
-        Ok(Sent { rules: self, cx, trial, begun: now, open: true })
+        Ok(Sent { rules: self, cx, criticality, trial, begun: now, open: true })
     }
 }
 
@@ -182,6 +182,7 @@ impl Rules {
 pub(crate) struct Sent<'a> {
     rules: &'a Rules,
     cx: &'a Context,
+    criticality: Criticality,
     trial: Option<Trial>,
     begun: Instant,
     open: bool,
@@ -200,7 +201,7 @@ impl Sent<'_> {
     /// It was not sent after all: there was nobody to send it to.
     pub(crate) fn was_not(mut self) {
         (self.open, self.trial) = (false, None);
-        self.rules.throttle.accepted(Instant::now());
+        self.rules.throttle.accepted(self.criticality, Instant::now());
     }
 
     fn note(&mut self, code: Option<Code>) {
@@ -214,8 +215,8 @@ impl Sent<'_> {
             matches!(code, Some(Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded));
         let failed = refused || matches!(code, Some(Code::Internal | Code::Unknown | Code::DataLoss));
         match refused {
-            true => self.rules.throttle.refused(now),
-            false => self.rules.throttle.accepted(now),
+            true => self.rules.throttle.refused(self.criticality, now),
+            false => self.rules.throttle.accepted(self.criticality, now),
         }
         match self.trial.take() {
             // It says nothing of the operation.

@@ -34,12 +34,15 @@ impl Default for ThrottleOptions {
 /// follows a server that no longer answers, and not only the answers that it gave. But what was sent within half of
 /// the window and is not answered yet says nothing: a client that begins with a hundred requests at once has no answers either,
 /// nor has one whose operation takes seconds.
+///
+/// What is known is known of each criticality by itself, as in the book: a server refuses the least critical first, and what becomes of
+/// them says nothing of the others.
 #[derive(Debug)]
 pub struct Throttle {
     options: ThrottleOptions,
     ticks: Ticks,
-    /// Requests, those that were accepted, and those that were refused.
-    window: Window<3>,
+    /// Requests, those that were accepted, and those that were refused, by criticality.
+    windows: [Window<3>; Criticality::ALL.len()],
 }
 
 /// It would be refused, most likely.
@@ -56,9 +59,13 @@ impl Throttle {
     pub fn new(options: ThrottleOptions, now: Instant) -> Self {
         Self {
             ticks: Ticks::new(now, options.window / BUCKETS),
-            window: Window::new(BUCKETS as usize),
+            windows: Criticality::ALL.map(|_| Window::new(BUCKETS as usize)),
             options,
         }
+    }
+
+    fn window(&self, criticality: Criticality) -> &Window<3> {
+        &self.windows[criticality as usize]
     }
 
     /// Asks before a request is sent. How it ends is to be told to [`Throttle::accepted`] or [`Throttle::refused`]; a caller
@@ -70,16 +77,16 @@ impl Throttle {
         if self.options.k <= 0.0 {
             return Ok(());
         }
-        let tick = self.ticks.at(now);
+        let (tick, window) = (self.ticks.at(now), self.window(criticality));
         let (mut requests, mut accepts, mut open) = (0, 0, 0_i64);
-        for (own, [sent, accepted, refused]) in self.window.buckets(tick) {
+        for (own, [sent, accepted, refused]) in window.buckets(tick) {
             (requests, accepts) = (requests + sent, accepts + accepted);
             if own + YOUNG > tick {
                 open += sent as i64 - accepted as i64 - refused as i64;
             }
         }
         if requests < self.options.least {
-            self.window.add(tick, [1, 0, 0]);
+            window.add(tick, [1, 0, 0]);
             return Ok(());
         }
         let k = self.options.k
@@ -92,18 +99,18 @@ impl Throttle {
         let (requests, accepts, open) = (requests as f64, accepts as f64, open.max(0) as f64);
         let part = (requests - open - k.max(1.0) * accepts) / (requests + 1.0);
         let refused = part > 0.0 && rng.unit() < part;
-        self.window.add(tick, [1, 0, u64::from(refused)]);
+        window.add(tick, [1, 0, u64::from(refused)]);
         if refused { Err(Throttled) } else { Ok(()) }
     }
 
     /// A request was refused: the server did nothing for it, was not there, or did not answer in time.
-    pub fn refused(&self, now: Instant) {
-        self.window.add(self.ticks.at(now), [0, 0, 1]);
+    pub fn refused(&self, criticality: Criticality, now: Instant) {
+        self.window(criticality).add(self.ticks.at(now), [0, 0, 1]);
     }
 
     /// A request was accepted: the server did its work, be the answer good or bad.
-    pub fn accepted(&self, now: Instant) {
-        self.window.add(self.ticks.at(now), [0, 1, 0]);
+    pub fn accepted(&self, criticality: Criticality, now: Instant) {
+        self.window(criticality).add(self.ticks.at(now), [0, 1, 0]);
     }
 }
 
@@ -127,8 +134,8 @@ mod tests {
             if throttle.ask(criticality, clock.now(), &rng).is_ok() {
                 sent += 1;
                 match rng.unit() < accepts {
-                    true => throttle.accepted(clock.now()),
-                    false => throttle.refused(clock.now()),
+                    true => throttle.accepted(criticality, clock.now()),
+                    false => throttle.refused(criticality, clock.now()),
                 }
             }
             clock.advance(Duration::from_millis(10));
@@ -168,6 +175,16 @@ mod tests {
             lowest < low && low < high && high < highest && highest > 0.99,
             "{lowest} {low} {high} {highest}"
         );
+    }
+
+    #[test]
+    fn what_becomes_of_the_least_critical_holds_nobody_else_back() {
+        let clock = ManualClock::new();
+        let throttle = Throttle::new(ThrottleOptions::default(), clock.now());
+        for _ in 0..10 {
+            run(&throttle, &clock, Criticality::Sheddable, 3, 0.0);
+            assert_eq!(run(&throttle, &clock, Criticality::CriticalPlus, 1, 1.0), 1.0);
+        }
     }
 
     #[test]

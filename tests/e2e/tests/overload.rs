@@ -211,8 +211,9 @@ async fn callers_with_the_defaults_hold_a_part_of_an_overload_back() {
     let calls = ["bowline_server_calls_total", "bowline_server_rejected_total"];
     let arrived = async || server.measured(calls[0], &[]).await + server.measured(calls[1], &[]).await;
     let before = arrived().await;
-    // Each caller is an application of its own, and holds itself back by what it sees.
-    let channels = std::array::from_fn(|_| Channel::builder(fleet.target(App::Catalog)).build().unwrap());
+    // One application asks for all of it: what becomes of the least critical holds the most critical not back.
+    let channel = Channel::builder(fleet.target(App::Catalog)).build().unwrap();
+    let channels = std::array::from_fn(|_| channel.clone());
     let (reports, goodput, after) = overload(&channels, THROTTLE_WINDOW + Duration::from_secs(2)).await;
 
     let sent: usize = reports.iter().chain([&after]).map(|report| report.sent).sum();

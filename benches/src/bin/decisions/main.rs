@@ -152,7 +152,7 @@ fn throttle(count: usize) {
     let throttle = Throttle::new(ThrottleOptions::default(), now);
     for _ in 0..count {
         if throttle.ask(Criticality::Critical, now, &SystemRng).is_ok() {
-            throttle.accepted(now);
+            throttle.accepted(Criticality::Critical, now);
         }
     }
 }

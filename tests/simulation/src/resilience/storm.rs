@@ -119,8 +119,8 @@ impl World {
             let called = self.call(layer + 1, second);
             let throttle = &self.layers[layer][instance].throttle;
             match &called {
-                Ok(()) => throttle.accepted(now),
-                Err(_) => throttle.refused(now),
+                Ok(()) => throttle.accepted(Criticality::Critical, now),
+                Err(_) => throttle.refused(Criticality::Critical, now),
             }
             let Err(failed) = called else { return Ok(()) };
             let again = match self.retries {
