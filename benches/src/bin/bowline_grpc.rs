@@ -79,6 +79,8 @@ fn main() {
         let channel = if is_refused { channel.options(once()) } else { channel };
         let client = greeter::Client::new(channel.build().expect("a channel").caller().expect("a caller"));
         if is_refused {
+            // Whoever is left alone while it connects would keep the others waiting.
+            served(&client).await;
             fill(&client).await;
         }
         for _ in 0..bowline_benches::calls() {
