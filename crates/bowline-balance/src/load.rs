@@ -25,6 +25,16 @@ const FAILURE_FLOOR: f64 = 0.1;
 /// The most a failure counts as: 10 s.
 const FAILURE_CEILING: f64 = 10.0;
 
+/// How much worse than its memory a refusal counts. It is faster still than a failure, and says that there is too much already; one
+/// alone says little, so that all who are asked for too much keep their shares.
+const REFUSAL_PENALTY: f64 = 2.0;
+
+/// The least a refusal counts as: 10 ms.
+const REFUSAL_FLOOR: f64 = 0.01;
+
+/// The most a refusal counts as: 1 s, in which whoever refuses is to be asked again.
+const REFUSAL_CEILING: f64 = 1.0;
+
 /// Requests in flight, a peak-sensitive moving average of latencies, which jumps up with a slow answer and decays with
 /// [`TAU`] (Finagle's peak EWMA), how its requests ended, and since when it warms up.
 ///
@@ -193,8 +203,18 @@ impl InFlight {
     pub fn end(self, outcome: Outcome, took: Duration, now: Instant) -> bool {
         let load = &*self.load;
         match outcome {
-            Outcome::Canceled => return false,
-            Outcome::Answered | Outcome::Refused => load.record(took.as_secs_f64(), now),
+            Outcome::Canceled => {
+                // Nobody knows how long it would have taken; longer than this.
+                if took.as_secs_f64() > load.latency(now) {
+                    load.record(took.as_secs_f64(), now);
+                }
+                return false;
+            }
+            Outcome::Answered => load.record(took.as_secs_f64(), now),
+            Outcome::Refused => {
+                let penalty = (load.latency(now) * REFUSAL_PENALTY).clamp(REFUSAL_FLOOR, REFUSAL_CEILING);
+                load.record(took.as_secs_f64().max(penalty), now);
+            }
             Outcome::Failed | Outcome::Unreachable => {
                 let penalty = (load.latency(now) * FAILURE_PENALTY).clamp(FAILURE_FLOOR, FAILURE_CEILING);
                 load.record(took.as_secs_f64().max(penalty), now);
@@ -238,6 +258,31 @@ mod tests {
         good.begin().answered(Duration::from_millis(20), clock.now());
         bad.begin().failed(Duration::from_micros(50), clock.now());
         assert!(bad.cost(clock.now()) > good.cost(clock.now()));
+    }
+
+    #[test]
+    fn who_refuses_at_once_does_not_look_attractive_and_is_asked_again_soon() {
+        let (good, full, clock) = (Arc::new(Load::new()), Arc::new(Load::new()), ManualClock::new());
+        for _ in 0..5 {
+            good.begin().answered(Duration::from_millis(20), clock.now());
+            full.begin().end(Outcome::Refused, Duration::from_micros(50), clock.now());
+        }
+        assert!(full.cost(clock.now()) > good.cost(clock.now()));
+        for _ in 0..50 {
+            full.begin().end(Outcome::Refused, Duration::from_micros(50), clock.now());
+        }
+        assert!(full.latency(clock.now()) <= 1.0);
+    }
+
+    #[test]
+    fn who_keeps_a_request_until_its_caller_leaves_is_as_slow_as_that_at_least() {
+        let (load, clock) = (Arc::new(Load::new()), ManualClock::new());
+        load.begin().answered(Duration::from_millis(5), clock.now());
+        load.begin().end(Outcome::Canceled, Duration::from_millis(1), clock.now());
+        assert!((load.latency(clock.now()) - 0.005).abs() < 1e-6, "that says nothing");
+        load.begin().end(Outcome::Canceled, Duration::from_millis(300), clock.now());
+        assert!((load.latency(clock.now()) - 0.3).abs() < 1e-6);
+        assert_eq!(load.health().failures(), (0, 0));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Sending a request: once, and again where it provably was not begun.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bowline_balance::{Ask, Index, Outcome, Request as Route};
 use bowline_core::{Code, Context, Error, Instance, Instant, MethodKind, Result, SystemRng};
@@ -13,6 +14,7 @@ use crate::headers::prepare;
 use crate::measuring::{Flight, Landing, Measuring};
 use crate::node::{NoPlace, Node, Place};
 use crate::nodes::Nodes;
+use crate::rules::FAIR;
 
 /// How often one call is sent at most where servers refuse it. Each time but the last it was provably not begun. Whom it cannot
 /// reach does not count: it is tried with each.
@@ -24,6 +26,8 @@ pub(crate) struct Call<'a> {
     pub(crate) cx: &'a Context,
     /// Whose deadline the server is told, where that is not `cx`'s.
     pub(crate) told: Option<&'a Context>,
+    /// A server that did not answer in less than this is not to blame.
+    pub(crate) fair: Duration,
     pub(crate) kind: MethodKind,
     /// Only instances of the tenant's own may serve it.
     pub(crate) strict: bool,
@@ -36,7 +40,13 @@ pub(crate) struct Call<'a> {
 impl<'a> Call<'a> {
     /// One that goes where its context says.
     pub(crate) fn of(cx: &'a Context, kind: MethodKind) -> Self {
-        Self { cx, told: None, kind, strict: false, redirected: true, picked: None }
+        Self { cx, told: None, fair: FAIR, kind, strict: false, redirected: true, picked: None }
+    }
+
+    /// One that gets no more time than this, which is not its caller's choice.
+    pub(crate) fn within(self, time: Duration) -> Self {
+        // A timer began a moment before the request left.
+        Self { fair: self.fair.min(time * 9 / 10), ..self }
     }
 
     fn route(&self) -> Route<'a> {
@@ -175,7 +185,7 @@ impl Nodes {
         if let Some(picked) = call.picked {
             *picked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&node.instance));
         }
-        let flight = Flight::begin(node, call.cx, &self.shared);
+        let flight = Flight::begin(node, call.cx, call.fair, &self.shared);
         // Making a connection is rare and its future large: it must not be part of every call's.
         let place = match node.link.ready() {
             Some(place) => Ok(place),
@@ -292,6 +302,15 @@ impl Answer {
             landing.end(&End::Complete(None), head);
         }
         head
+    }
+
+    /// The failure that it is, once it is given up.
+    pub(crate) fn into_error(self) -> Error {
+        let (code, status) = (self.head().unwrap_or(Code::Unknown), self.response.status());
+        let unsaid = || Error::new(code, format!("{} answered with HTTP {status}", self.on.id));
+        let error = grpc_failure(self.headers()).unwrap_or_else(unsaid);
+        self.dismissed();
+        error
     }
 }
 

@@ -62,6 +62,10 @@ impl Governor<'_> {
                 // It is a stream, of which a part is gone.
                 return self.given_up(delivered.result, GiveUp::NotIdempotent, criticality);
             };
+            // What one server asks for says nothing of the others.
+            if !failure.begun && self.nodes.has_more_than(&tried, call.cx) {
+                failure.pushback = failure.pushback.filter(|pushback| *pushback == Pushback::Never);
+            }
             let (budget, remaining, now) = (&self.rules.budget, call.cx.remaining(), Instant::now());
             let again =
                 self.rules.retry.again(&failure, idempotent, made, remaining, budget, now, &SystemRng);
@@ -69,13 +73,16 @@ impl Governor<'_> {
                 Ok(delay) => delay,
                 Err(why) => return self.given_up(delivered.result, why, criticality),
             };
-            let last = delivered.result.map(Answer::dismissed);
+            let last = match delivered.result {
+                Ok(answer) => answer.into_error(),
+                Err(failed) => failed.error,
+            };
             call.cx.run(sleep(delay)).await?;
             request.headers_mut().insert(PREVIOUS_ATTEMPTS, HeaderValue::from(made));
             delivered = match self.attempt(call, request, &tried, idempotent, criticality).await {
                 Ok(delivered) => delivered,
                 // It is held back now: what it was about says more.
-                Err(held) => return Err(last.err().map_or(held, |failed| failed.error.without_retry())),
+                Err(_) => return Err(last.without_retry()),
             };
             failure = match delivered.failure() {
                 None => return delivered.result.map_err(|failed| failed.error),
@@ -93,7 +100,8 @@ impl Governor<'_> {
         idempotent: bool,
         criticality: Criticality,
     ) -> Result<Delivered> {
-        let sent = self.rules.ask(call.cx, criticality)?;
+        let fair = self.rules.attempt_timeout().map_or(call.fair, |time| call.within(time).fair);
+        let sent = self.rules.ask(call.cx, fair, criticality)?;
         let begun = Instant::now();
         let may_bound = idempotent && (self.rules.attempt_timeout().is_some() || self.rules.hedge.is_some());
         let delivered = match may_bound {
@@ -106,13 +114,19 @@ impl Governor<'_> {
                 if let (Some(hedge), None) = (&self.rules.hedge, code) {
                     hedge.answered(begun.elapsed(), Instant::now());
                 }
-                match is_rate_limited(answer) {
-                    // It is about whoever is limited, and this is about all callers.
+                match is_about_the_caller(answer) {
                     true => sent.was_not(),
                     false => sent.ended(code),
                 }
             }
-            Err(failed) if failed.on.is_none() || is_our_own(&failed.error) => sent.was_not(),
+            Err(failed) if failed.on.is_none() => {
+                let known = [reason::NO_INSTANCE, reason::TENANT_UNROUTABLE];
+                if let Some(why) = known.into_iter().find(|why| *why == failed.error.reason()) {
+                    self.rules.rejections.count(why, criticality);
+                }
+                sent.was_not();
+            }
+            Err(failed) if is_our_own(&failed.error) => sent.was_not(),
             Err(failed) => sent.ended(Some(failed.error.code())),
         }
         Ok(delivered)
@@ -125,9 +139,11 @@ impl Governor<'_> {
         request: Box<Request<Body>>,
         tried: &[Arc<Instance>],
     ) -> Delivered {
-        let cx =
-            self.rules.attempt_timeout().map_or_else(|| call.cx.clone(), |time| call.cx.with_timeout(time));
-        let call = Call { cx: &cx, ..call };
+        let (cx, fair) = match self.rules.attempt_timeout() {
+            None => (call.cx.clone(), call.fair),
+            Some(time) => (call.cx.with_timeout(time), call.within(time).fair),
+        };
+        let call = Call { cx: &cx, fair, ..call };
         let (copy, second) = (copy_of(&request), copy_of(&request));
         let picked = Mutex::new(None);
         let call = Call { picked: Some(&picked), ..call };
@@ -204,10 +220,23 @@ impl Governor<'_> {
     }
 }
 
-/// Whether the server refused a request because of a rate.
-fn is_rate_limited(answer: &Answer) -> bool {
-    answer.head() == Some(Code::ResourceExhausted)
-        && answer.told().is_some_and(|error| error.reason() == reason::RATELIMITED)
+/// Whether the server refused a request for what it is, too large for one, or for whose it is: to send it again would be of no use,
+/// and it says nothing of what becomes of others'.
+fn is_about_the_caller(answer: &Answer) -> bool {
+    if answer.head() != Some(Code::ResourceExhausted) {
+        return false;
+    }
+    match answer.told().map_or("", Error::reason) {
+        reason::RATELIMITED => true,
+        reason::OVERLOADED => false,
+        // An overload is over after some time, and says after which.
+        _ => come_again(answer).is_none(),
+    }
+}
+
+/// When to send a request again, if the server says so.
+fn come_again(answer: &Answer) -> Option<Duration> {
+    answer.told().and_then(Error::retry_after).or_else(|| retry_after(answer.headers()))
 }
 
 /// Whether a failed attempt met a limit of this channel's, and no server's.
@@ -238,17 +267,14 @@ impl Delivered {
                 if !matches!(code, Code::Unavailable | Code::ResourceExhausted) {
                     return None;
                 }
-                let told = answer.told();
-                let after = told.and_then(Error::retry_after).or_else(|| retry_after(answer.headers()));
-                let pushback = match forbids_retry(answer.headers()) {
-                    true => Some(Pushback::Never),
-                    false => after.map(Pushback::After),
-                };
-                let why = told.map_or("", Error::reason);
-                // Who calls too often is not helped by calling again.
-                if why == reason::RATELIMITED {
+                if is_about_the_caller(answer) {
                     return None;
                 }
+                let pushback = match forbids_retry(answer.headers()) {
+                    true => Some(Pushback::Never),
+                    false => come_again(answer).map(Pushback::After),
+                };
+                let why = answer.told().map_or("", Error::reason);
                 // Who has too much to do has done nothing. It says so itself, with the time to come again: a server that
                 // passes on what another one said to it has begun.
                 let refused = why == reason::OVERLOADED && answer.headers().contains_key(RETRY_PUSHBACK);

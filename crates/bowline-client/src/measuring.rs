@@ -1,6 +1,7 @@
 //! How a call and its attempts end, in figures.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bowline_balance::{InFlight, Outcome};
 use bowline_core::{Code, Context, Instant, MethodKind};
@@ -8,7 +9,6 @@ use bowline_rpc::End;
 use bowline_telemetry::InFlight as Measured;
 
 use crate::node::{Node, Shared};
-use crate::rules::FAIR;
 
 /// Measures a call. Dropped without a word it was given up: because its time was over, or because nobody waits any more.
 pub(crate) struct Measuring {
@@ -51,14 +51,16 @@ fn given_up(cx: &Context) -> Code {
 /// over, the instance held the request for too long.
 pub(crate) struct Flight<'a> {
     cx: &'a Context,
+    /// Less time than this is no fair chance.
+    fair: Duration,
     shared: &'a Arc<Shared>,
     load: Option<InFlight>,
     begun: Instant,
 }
 
 impl<'a> Flight<'a> {
-    pub(crate) fn begin(node: &Node, cx: &'a Context, shared: &'a Arc<Shared>) -> Self {
-        Self { cx, shared, load: Some(node.link.load.begin()), begun: Instant::now() }
+    pub(crate) fn begin(node: &Node, cx: &'a Context, fair: Duration, shared: &'a Arc<Shared>) -> Self {
+        Self { cx, fair, shared, load: Some(node.link.load.begin()), begun: Instant::now() }
     }
 
     /// It ended without an answer, and this says what of the instance.
@@ -87,7 +89,7 @@ impl Drop for Flight<'_> {
     fn drop(&mut self) {
         if self.load.is_some() {
             let code = given_up(self.cx);
-            let fair = code != Code::DeadlineExceeded || self.begun.elapsed() >= FAIR;
+            let fair = code != Code::DeadlineExceeded || self.begun.elapsed() >= self.fair;
             self.land(if fair { Outcome::of(Some(code)) } else { Outcome::Canceled });
         }
     }
@@ -122,8 +124,6 @@ impl Landing {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use bowline_core::task::Tracker;
     use bowline_core::{Endpoint, Error, Instance};
     use bowline_telemetry::{CallMetrics, Metrics, Side};
@@ -132,6 +132,7 @@ mod tests {
     use crate::ChannelOptions;
     use crate::connect::Connector;
     use crate::node::Link;
+    use crate::rules::FAIR;
     use crate::signals::Signals;
 
     fn stage() -> (Node, Arc<Shared>) {
@@ -160,18 +161,18 @@ mod tests {
     async fn a_request_that_is_dropped_is_held_against_its_instance_only_if_its_time_was_over() {
         let (node, shared) = stage();
         let cx = Context::background().with_timeout(Duration::from_secs(1));
-        drop(Flight::begin(&node, &cx, &shared));
+        drop(Flight::begin(&node, &cx, FAIR, &shared));
         assert_eq!(failures(&node), (0, 0), "nobody waits any more");
         let (canceled, canceller) = cx.with_cancel();
-        let flight = Flight::begin(&node, &canceled, &shared);
+        let flight = Flight::begin(&node, &canceled, FAIR, &shared);
         canceller.cancel();
         tokio::time::advance(Duration::from_secs(2)).await;
         drop(flight);
         assert_eq!(failures(&node), (0, 0), "its caller gave up");
-        drop(Flight::begin(&node, &cx, &shared));
+        drop(Flight::begin(&node, &cx, FAIR, &shared));
         assert_eq!(failures(&node), (0, 0), "it had no time to answer");
         for _ in 0..2 {
-            let flight = Flight::begin(&node, &cx, &shared);
+            let flight = Flight::begin(&node, &cx, FAIR, &shared);
             tokio::time::advance(FAIR).await;
             drop(flight);
         }
@@ -184,7 +185,7 @@ mod tests {
         let (node, shared) = stage();
         let cx = Context::background();
         let landed = |kind, end: &End<'_>, code| {
-            let landing = Flight::begin(&node, &cx, &shared).answered(kind).unwrap();
+            let landing = Flight::begin(&node, &cx, FAIR, &shared).answered(kind).unwrap();
             assert_eq!(node.link.load.pending(), 1);
             landing.end(end, code);
             failures(&node)
@@ -204,7 +205,7 @@ mod tests {
     async fn a_stream_is_as_fast_as_its_head() {
         let (node, shared) = stage();
         let cx = Context::background();
-        let landing = Flight::begin(&node, &cx, &shared).answered(MethodKind::BidiStreaming).unwrap();
+        let landing = Flight::begin(&node, &cx, FAIR, &shared).answered(MethodKind::BidiStreaming).unwrap();
         tokio::time::advance(Duration::from_secs(60)).await;
         landing.end(&End::Complete(None), None);
         assert!(node.link.load.latency(Instant::now()) < 0.001);

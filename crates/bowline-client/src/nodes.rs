@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bowline_balance::Index;
-use bowline_core::{Context, Error, Result};
-use bowline_discovery::Watcher;
+use bowline_core::{Context, Error, Instance, Result};
+use bowline_discovery::{NO_INSTANCE_RETRY_AFTER, Watcher};
 use tokio::sync::watch;
 
 use crate::keeper::Keeper;
@@ -51,6 +51,13 @@ impl Nodes {
         self.current().ok_or_else(|| self.watcher.current().unavailable())
     }
 
+    /// Whether there are other instances of the request's tenant than those that were tried.
+    pub(crate) fn has_more_than(&self, tried: &[Arc<Instance>], cx: &Context) -> bool {
+        let Some(nodes) = self.current() else { return false };
+        let untried = nodes.iter().filter(|node| node.instance.tenant == *cx.tenant());
+        untried.filter(|node| !tried.iter().any(|tried| tried.id == node.instance.id)).count() > 0
+    }
+
     /// The error for a request that nobody takes, although there are instances.
     pub(crate) fn nobody(&self) -> Error {
         let service = &self.watcher.current().service;
@@ -59,5 +66,6 @@ impl Nodes {
         ))
         .with_public_message("no instance of the service is available")
         .with_reason("NO_INSTANCE")
+        .with_retry_after(NO_INSTANCE_RETRY_AFTER)
     }
 }

@@ -76,7 +76,7 @@ async fn answered(
     request: Box<Request<Body>>,
     time: Duration,
 ) -> Result<Answer> {
-    let bounded = call.cx.with_timeout(time);
+    let (bounded, call) = (call.cx.with_timeout(time), call.within(time));
     if request.body().as_full().is_some() {
         let call = Call { cx: &bounded, told: Some(call.cx), ..call };
         // Whoever called us has more time perhaps, but is not to spend it on the same again.

@@ -9,7 +9,7 @@ use bowline_core::{
 };
 use bowline_resilience::{
     Breaker, Budget, BudgetOptions, ClientPolicy, Hedge, Open, Policies, RetryOptions, Throttle, Throttled,
-    Trial, reason,
+    Trial, carry_over, reason,
 };
 use bowline_rpc::headers::IDEMPOTENCY_KEY;
 use bowline_telemetry::{CallMetrics, Metrics, OperationMetrics, OperationRejections, Rejections, Side};
@@ -43,12 +43,14 @@ pub(crate) struct Rules {
     pub(crate) rejections: Arc<OperationRejections>,
     policy: ClientPolicy,
     pub(crate) retry: RetryOptions,
-    pub(crate) hedge: Option<Hedge>,
+    pub(crate) hedge: Option<Arc<Hedge>>,
     pub(crate) budget: Arc<Budget>,
-    throttle: Throttle,
+    throttle: Option<Arc<Throttle>>,
     breaker: Option<Arc<Breaker>>,
     /// By the policy, or by the proto.
     idempotent: bool,
+    /// By the proto.
+    can_repeat: bool,
     /// By the proto: it changes nothing.
     reads: bool,
 }
@@ -79,19 +81,20 @@ impl Operations {
     }
 
     fn rules(&self, operation: &Operation, policy: ClientPolicy, budget: &Arc<Budget>) -> Rules {
-        let now = Instant::now();
-        Rules {
+        let nothing = Rules {
             metrics: self.calls.operation(operation),
             rejections: self.rejections.operation(operation),
-            retry: policy.retry.unwrap_or_default(),
-            hedge: policy.hedge.map(|options| Hedge::new(options, now)),
+            retry: RetryOptions::default(),
+            hedge: None,
             budget: Arc::clone(budget),
-            throttle: Throttle::new(policy.throttle.unwrap_or_default(), now),
-            breaker: policy.breaker.map(|options| Breaker::new(options, now)),
-            idempotent: policy.idempotent.unwrap_or(operation.idempotency().can_repeat()),
+            throttle: None,
+            breaker: None,
+            idempotent: false,
+            can_repeat: operation.idempotency().can_repeat(),
             reads: operation.idempotency() == Idempotency::NoSideEffects,
-            policy,
-        }
+            policy: ClientPolicy::default(),
+        };
+        nothing.by(policy, budget)
     }
 }
 
@@ -105,21 +108,49 @@ fn budget_of(policies: &Policies<ClientPolicy>) -> Arc<Budget> {
 }
 
 impl Known {
-    /// Takes other policies. What an operation's stay as they are for keeps what is known of it.
+    /// Takes other policies. What they leave as it was keeps what is known of it.
     fn take(&mut self, change: u64, policies: Policies<ClientPolicy>) {
-        self.operations.retain(|path, rules| {
-            let names = path.trim_start_matches('/').split_once('/');
-            let (service, method) = names.unwrap_or((path, ""));
-            policies.of(&Operation::new(service, method, MethodKind::Unary)) == rules.policy
-        });
         if budget_options(&policies) != budget_options(&self.policies) {
             self.budget = budget_of(&policies);
+        }
+        for (path, rules) in &mut self.operations {
+            let names = path.trim_start_matches('/').split_once('/');
+            let (service, method) = names.unwrap_or((path, ""));
+            let policy = policies.of(&Operation::new(service, method, MethodKind::Unary));
+            if policy != rules.policy {
+                *rules = Arc::new(rules.by(policy, &self.budget));
+            }
         }
         (self.change, self.policies) = (change, policies);
     }
 }
 
 impl Rules {
+    /// The same operation by another policy. What that says the same of stays as it is.
+    fn by(&self, policy: ClientPolicy, budget: &Arc<Budget>) -> Self {
+        let (now, before) = (Instant::now(), &self.policy);
+        let throttle = |of: &ClientPolicy| Some(of.throttle.unwrap_or_default());
+        Self {
+            metrics: Arc::clone(&self.metrics),
+            rejections: Arc::clone(&self.rejections),
+            retry: policy.retry.unwrap_or_default(),
+            hedge: carry_over(policy.hedge, Some((&before.hedge, &self.hedge)), |options| {
+                Arc::new(Hedge::new(options, now))
+            }),
+            budget: Arc::clone(budget),
+            throttle: carry_over(throttle(&policy), Some((&throttle(before), &self.throttle)), |options| {
+                Arc::new(Throttle::new(options, now))
+            }),
+            breaker: carry_over(policy.breaker, Some((&before.breaker, &self.breaker)), |options| {
+                Breaker::new(options, now)
+            }),
+            idempotent: policy.idempotent.unwrap_or(self.can_repeat),
+            can_repeat: self.can_repeat,
+            reads: self.reads,
+            policy,
+        }
+    }
+
     /// The most time that all attempts get together.
     pub(crate) fn timeout(&self) -> Option<Duration> {
         self.policy.timeout
@@ -160,7 +191,12 @@ impl Rules {
     ///
     /// # Errors
     /// `CIRCUIT_OPEN` if it would fail, most likely.
-    pub(crate) fn ask<'a>(&'a self, cx: &'a Context, criticality: Criticality) -> Result<Sent<'a>> {
+    pub(crate) fn ask<'a>(
+        &'a self,
+        cx: &'a Context,
+        fair: Duration,
+        criticality: Criticality,
+    ) -> Result<Sent<'a>> {
         let now = Instant::now();
         let refused = |after| {
             self.rejections.count(reason::CIRCUIT_OPEN, criticality);
@@ -171,9 +207,11 @@ impl Rules {
             None => None,
             Some(breaker) => Some(breaker.ask(now).map_err(|Open { remaining }| refused(remaining))?),
         };
-        let held = self.throttle.ask(criticality, now, &SystemRng);
-        held.map_err(|Throttled| refused(THROTTLED_FOR))?;
-        Ok(Sent { rules: self, cx, criticality, trial, begun: now, open: true })
+        if let Some(throttle) = &self.throttle {
+            let held = throttle.ask(criticality, now, &SystemRng);
+            held.map_err(|Throttled| refused(THROTTLED_FOR))?;
+        }
+        Ok(Sent { rules: self, cx, fair, criticality, trial, begun: now, open: true })
     }
 }
 
@@ -182,6 +220,7 @@ impl Rules {
 pub(crate) struct Sent<'a> {
     rules: &'a Rules,
     cx: &'a Context,
+    fair: Duration,
     criticality: Criticality,
     trial: Option<Trial>,
     begun: Instant,
@@ -189,7 +228,7 @@ pub(crate) struct Sent<'a> {
 }
 
 /// A server that did not answer in less than this is not to blame: a caller may give what time it likes, and all callers
-/// share what is known of an operation.
+/// share what is known of an operation. Where it is a policy that gives less, that is what counts.
 pub(crate) const FAIR: Duration = Duration::from_millis(100);
 
 impl Sent<'_> {
@@ -201,22 +240,28 @@ impl Sent<'_> {
     /// It was not sent after all: there was nobody to send it to.
     pub(crate) fn was_not(mut self) {
         (self.open, self.trial) = (false, None);
-        self.rules.throttle.accepted(self.criticality, Instant::now());
+        self.accepted(Instant::now());
+    }
+
+    fn accepted(&self, now: Instant) {
+        if let Some(throttle) = &self.rules.throttle {
+            throttle.accepted(self.criticality, now);
+        }
     }
 
     fn note(&mut self, code: Option<Code>) {
         self.open = false;
         let now = Instant::now();
         let code = match code {
-            Some(Code::DeadlineExceeded) if self.begun.elapsed() < FAIR => Some(Code::Canceled),
+            Some(Code::DeadlineExceeded) if self.begun.elapsed() < self.fair => Some(Code::Canceled),
             code => code,
         };
         let refused =
             matches!(code, Some(Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded));
         let failed = refused || matches!(code, Some(Code::Internal | Code::Unknown | Code::DataLoss));
-        match refused {
-            true => self.rules.throttle.refused(self.criticality, now),
-            false => self.rules.throttle.accepted(self.criticality, now),
+        match (&self.rules.throttle, refused) {
+            (Some(throttle), true) => throttle.refused(self.criticality, now),
+            _ => self.accepted(now),
         }
         match self.trial.take() {
             // It says nothing of the operation.

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use bowline_core::{Error, Instance, InstanceId, Instant};
 
+/// When to ask again for what has no instance: in 1 s. Whoever starts one is seen by then.
+pub const NO_INSTANCE_RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// The instances of one service at one moment. Immutable and shared.
 ///
 /// An instance that did not change between two snapshots of a watcher is the same [`Arc`] in both, so that a diff can
@@ -123,6 +126,7 @@ impl Snapshot {
         Error::unavailable(format!("no instance of `{service}`: {why}{fault}"))
             .with_public_message("no instance of the service is available")
             .with_reason("NO_INSTANCE")
+            .with_retry_after(NO_INSTANCE_RETRY_AFTER)
     }
 }
 

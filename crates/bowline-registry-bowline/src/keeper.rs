@@ -83,6 +83,11 @@ impl Keeper {
 
     /// Nothing can be registered, for now.
     fn fail(&self, asked: Vec<Wanted>, error: Error) {
+        // What was wrong with a message of all is not wrong with each.
+        let error = match error.is_invalid() {
+            true => Error::unavailable("the keep-alive stream was refused").with_source(error),
+            false => error,
+        };
         let (error, waiting) = (Arc::new(error), std::mem::take(&mut *self.wanted()));
         for wanted in asked.into_iter().chain(waiting) {
             // Nobody to tell: it is not wanted any more.

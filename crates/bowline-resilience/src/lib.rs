@@ -37,7 +37,7 @@ pub use budget::{Budget, BudgetOptions};
 pub use bulkhead::{Bulkhead, BulkheadOptions, Entry, Full, Slot, Wait};
 pub use cpu::{CPU_INTERVAL, CpuLoad, CpuMeter};
 pub use hedge::{Hedge, HedgeOptions};
-pub use policy::{ClientPolicy, Layer, Policies, ServerPolicy};
+pub use policy::{ClientPolicy, Layer, Policies, ServerPolicy, carry_over};
 pub use rate::{KeyedBuckets, Limited, Rate, TokenBucket};
 pub use retry::{Failure, GiveUp, Pushback, RetryOptions};
 pub use throttle::{Throttle, ThrottleOptions, Throttled};

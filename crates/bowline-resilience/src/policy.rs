@@ -155,6 +155,28 @@ impl Layer for ClientPolicy {
     }
 }
 
+/// What a policy's part stands for goes on as it is, with all that it knows, where another policy says the same of it.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// let known = Some(Arc::new("what has been learnt"));
+/// let same = bowline_resilience::carry_over(Some(5), Some((&Some(5), &known)), |_| Arc::new("nothing"));
+/// assert_eq!(same, known);
+/// let other = bowline_resilience::carry_over(Some(6), Some((&Some(5), &known)), |_| Arc::new("nothing"));
+/// assert_eq!(other, Some(Arc::new("nothing")));
+/// ```
+pub fn carry_over<O: PartialEq, P: Clone>(
+    wanted: Option<O>,
+    before: Option<(&Option<O>, &Option<P>)>,
+    make: impl FnOnce(O) -> P,
+) -> Option<P> {
+    match before {
+        Some((options, Some(part))) if *options == wanted => Some(part.clone()),
+        _ => wanted.map(make),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use bowline_core::MethodKind;

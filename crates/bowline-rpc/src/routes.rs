@@ -58,6 +58,7 @@ impl Resolved {
             operation: self.route.operation.clone(),
             route: Some(self.route),
             outcome: Outcome::default(),
+            started: bowline_core::Instant::now(),
             rest: self.rest,
         }
     }

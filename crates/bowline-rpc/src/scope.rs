@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use bowline_core::{Code, Context, Error, Operation};
+use bowline_core::{Code, Context, Error, Instant, Operation};
 
 use crate::Protocol;
 use crate::rest::RestCall;
@@ -69,12 +69,22 @@ pub struct Scope {
     pub route: Option<Arc<Route>>,
     /// How it ends.
     pub outcome: Outcome,
+    /// When it came.
+    pub started: Instant,
     pub(crate) rest: Option<RestCall>,
 }
 
 impl Scope {
     /// The scope of a call that no route answers, such as one that a gateway passes on.
     pub fn unrouted(cx: Context, protocol: Protocol, operation: Operation) -> Self {
-        Self { cx, protocol, operation, route: None, outcome: Outcome::default(), rest: None }
+        Self {
+            cx,
+            protocol,
+            operation,
+            route: None,
+            outcome: Outcome::default(),
+            started: Instant::now(),
+            rest: None,
+        }
     }
 }

@@ -13,6 +13,7 @@ use bowline_balance::hash_of;
 use bowline_core::{Criticality, Error, Instant, MethodKind, Operation, Result};
 use bowline_resilience::{
     Admission, Arrival, Bulkhead, KeyedBuckets, Limited, Permit, Policies, ServerPolicy, TokenBucket,
+    carry_over,
 };
 use bowline_rpc::headers::{CALLER, CRITICALITY, TENANT};
 use bowline_rpc::{Body, Protocol, Routes};
@@ -59,9 +60,9 @@ pub(crate) struct Guard {
     /// Whether a stream of it is over with its first step, as far as the limit is concerned: how long one lasts says nothing
     /// of how busy the service is. What a fallback answers counts until its head.
     pub(crate) streams: bool,
-    rate: Option<TokenBucket>,
-    callers: Option<KeyedBuckets>,
-    tenants: Option<KeyedBuckets>,
+    rate: Option<Arc<TokenBucket>>,
+    callers: Option<Arc<KeyedBuckets>>,
+    tenants: Option<Arc<KeyedBuckets>>,
     pub(crate) bulkhead: Option<Bulkhead>,
     rejections: Arc<OperationRejections>,
     answers: Arc<Answers>,
@@ -106,25 +107,36 @@ impl Guards {
             let policy = policies.of(operation);
             match before.routes.get(index).filter(|guard| guard.policy == policy) {
                 Some(same) => Arc::clone(same),
-                None => Arc::new(self.guard(operation, policy, now)),
+                None => Arc::new(self.guard(operation, policy, before.routes.get(index), now)),
             }
         });
         let routes = routes.collect();
         let others = before.others.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let stay = |(path, guard): (String, Arc<Guard>)| {
-            (policies.of(&guard.operation) == guard.policy).then_some((path, guard))
-        };
-        let others = Mutex::new(others.into_iter().filter_map(stay).collect());
+        let others = others.into_iter().map(|(path, guard)| {
+            let policy = policies.of(&guard.operation);
+            let changed = || Arc::new(self.guard(&guard.operation, policy.clone(), Some(&guard), now));
+            let guard = if policy == guard.policy { Arc::clone(&guard) } else { changed() };
+            (path, guard)
+        });
+        let others = Mutex::new(others.collect());
         self.table.store(Arc::new(Table { policies, routes, others }));
         Ok(())
     }
 
-    fn guard(&self, operation: &Operation, policy: ServerPolicy, now: Instant) -> Guard {
+    /// What guards an operation by a policy, with what is known by the one `before`.
+    fn guard(
+        &self,
+        operation: &Operation,
+        policy: ServerPolicy,
+        before: Option<&Arc<Guard>>,
+        now: Instant,
+    ) -> Guard {
         let streams = operation.kind() != MethodKind::Unary;
         let default = if streams { self.defaults.1 } else { self.defaults.0 };
         let about_itself = ABOUT_ITSELF.contains(&operation.service());
         let admitted = policy.admission.unwrap_or(true) && !about_itself;
-        let keyed = |rate| KeyedBuckets::new(rate, KeyedBuckets::MOST, now);
+        let keyed = |rate| Arc::new(KeyedBuckets::new(rate, KeyedBuckets::MOST, now));
+        let bucket = |rate| Arc::new(TokenBucket::new(rate, now));
         let about = if about_itself { ServerPolicy::default() } else { policy.clone() };
         Guard {
             operation: operation.clone(),
@@ -133,10 +145,22 @@ impl Guards {
             admission: self.admission.clone().filter(|_| admitted),
             hash: hash_of(operation.path()),
             streams: streams && self.operations.contains(operation),
-            rate: about.rate.map(|rate| TokenBucket::new(rate, now)),
-            callers: about.caller_rate.map(keyed),
-            tenants: about.tenant_rate.map(keyed),
-            bulkhead: about.bulkhead.map(|options| Bulkhead::new(options, now)),
+            rate: carry_over(about.rate, before.map(|b| (&b.policy.rate, &b.rate)), bucket),
+            callers: carry_over(
+                about.caller_rate,
+                before.map(|b| (&b.policy.caller_rate, &b.callers)),
+                keyed,
+            ),
+            tenants: carry_over(
+                about.tenant_rate,
+                before.map(|b| (&b.policy.tenant_rate, &b.tenants)),
+                keyed,
+            ),
+            bulkhead: carry_over(
+                about.bulkhead,
+                before.map(|b| (&b.policy.bulkhead, &b.bulkhead)),
+                |options| Bulkhead::new(options, now),
+            ),
             rejections: self.rejections.operation(operation),
             answers: Arc::clone(&self.answers),
             policy,
@@ -153,7 +177,7 @@ impl Guards {
         if let Some(guard) = others.get(operation.path()) {
             return Arc::clone(guard);
         }
-        let guard = Arc::new(self.guard(operation, table.policies.of(operation), Instant::now()));
+        let guard = Arc::new(self.guard(operation, table.policies.of(operation), None, Instant::now()));
         others.insert(operation.path().to_owned(), Arc::clone(&guard));
         guard
     }
@@ -177,12 +201,12 @@ impl Guard {
                 Some(admitted.map_err(|_| self.refuse(Why::Overloaded, criticality))?)
             }
         };
-        if self.rate.is_some() || self.callers.is_some() || self.tenants.is_some() {
-            self.check_rates(headers, peer, now)?;
-        }
-        // Here nothing was done for it yet. It may still find none when it comes to enter.
+        // Here nothing was done for it yet, nor taken from a rate. It may still find none when it comes to enter.
         if self.bulkhead.as_ref().is_some_and(|bulkhead| bulkhead.is_full(now)) {
             return Err(self.refuse(Why::NoPlace, criticality(headers)));
+        }
+        if self.rate.is_some() || self.callers.is_some() || self.tenants.is_some() {
+            self.check_rates(headers, peer, now)?;
         }
         Ok(permit)
     }

@@ -17,7 +17,7 @@ use tower::Service;
 
 use crate::connection::InFlightGuard;
 use crate::fallback::Fallback;
-use crate::guard::{Guard, Guards};
+use crate::guard::{Guard, Guards, criticality};
 use crate::layer::deadline::Deadline;
 use crate::layer::isolate::Isolate;
 use crate::layer::observe::Observe;
@@ -259,12 +259,6 @@ impl Pipeline {
             Some(resolved) => resolved.into_scope(cx),
             None => Scope::unrouted(cx, protocol, operation.clone()),
         };
-        let turn = Turn {
-            deadline,
-            outcome: scope.outcome.clone(),
-            protocol,
-            content_type: content_type(protocol, &parts.headers),
-        };
         if guard.bulkhead.is_some() {
             parts.extensions.insert(Arc::clone(&guard));
         }
@@ -272,15 +266,10 @@ impl Pipeline {
         if self.0.tells_peer {
             parts.extensions.insert(peer.clone());
         }
-        let mut stack = self.0.stack.clone();
-        let future = stack.call(Request::from_parts(parts, body));
-        PipelineFuture::Running {
-            future,
-            outcome: turn.outcome.clone(),
-            turn: Some(turn),
-            held: Some(Held { _canceller: canceller, _in_flight: in_flight, guard, permit }),
-            operation,
-        }
+        let held = Held { _canceller: canceller, _in_flight: in_flight, guard, permit };
+        let request = Request::from_parts(parts, body);
+        let stack = self.0.stack.clone();
+        PipelineFuture::Waiting { next: Some((request, held, operation)), stack, deadline, protocol }
     }
 }
 
@@ -311,40 +300,24 @@ struct Held {
     permit: Option<Permit>,
 }
 
-/// What a call's first step needs to know.
-struct Turn {
-    deadline: Option<Instant>,
-    outcome: Outcome,
-    protocol: Protocol,
-    content_type: Option<HeaderValue>,
-}
-
-impl Turn {
-    /// Takes the first step; or says why not, if the call has waited for too long.
-    fn begin(self, held: &mut Held) -> Option<Response<Body>> {
-        let now = Instant::now();
-        let criticality = held.permit.as_ref().map(Permit::criticality).unwrap_or_default();
-        if self.deadline.is_some_and(|deadline| deadline <= now) {
-            return Some(self.refuse(held, held.guard.refuse(Why::TooLate, criticality)));
-        }
-        if let Some(Err(_)) = held.permit.as_mut().map(|permit| permit.begun(now)) {
-            return Some(self.refuse(held, held.guard.refuse(Why::Overloaded, criticality)));
-        }
-        if held.guard.streams {
-            held.permit = None;
-        }
-        None
-    }
-
-    fn refuse(self, held: &Held, refusal: Refusal) -> Response<Body> {
-        let asked = HeaderMap::from_iter(self.content_type.map(|value| (CONTENT_TYPE, value)));
-        let response = held.guard.answer(refusal, self.protocol, &asked);
-        self.outcome.fail(refusal.error());
-        response
-    }
-}
-
 impl Held {
+    /// Before the first step: whether the call has waited for too long.
+    fn begin(&mut self, deadline: Option<Instant>, headers: &HeaderMap) -> Result<(), Refusal> {
+        let now = Instant::now();
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(self.guard.refuse(Why::TooLate, criticality(headers)));
+        }
+        if let Some(permit) = &mut self.permit
+            && permit.begun(now).is_err()
+        {
+            return Err(self.guard.refuse(Why::Overloaded, permit.criticality()));
+        }
+        if self.guard.streams {
+            self.permit = None;
+        }
+        Ok(())
+    }
+
     /// The answer is there, or the head of it: what the limit learns from it.
     fn end(&mut self, outcome: &Outcome) {
         let Some(permit) = self.permit.take() else { return };
@@ -364,11 +337,16 @@ pin_project_lite::pin_project! {
     /// A request on its way through the pipeline.
     #[project = Projected]
     pub(crate) enum PipelineFuture {
+        // Nothing was done for it yet.
+        Waiting {
+            next: Option<(Request<Body>, Held, Operation)>,
+            stack: Stack,
+            deadline: Option<Instant>,
+            protocol: Protocol,
+        },
         Running {
             #[pin]
             future: <Stack as Service<Request<Body>>>::Future,
-            // Until the first step.
-            turn: Option<Turn>,
             outcome: Outcome,
             held: Option<Held>,
             operation: Operation,
@@ -390,7 +368,26 @@ impl Future for PipelineFuture {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Self::Output> {
+        if let Projected::Waiting { next, stack, deadline, protocol } = self.as_mut().project()
+            && let Some((request, mut held, operation)) = next.take()
+        {
+            let next = match held.begin(*deadline, request.headers()) {
+                Ok(()) => {
+                    let outcome = request.extensions().get::<Scope>().map(|scope| scope.outcome.clone());
+                    let outcome = outcome.unwrap_or_default();
+                    Self::Running { future: stack.call(request), outcome, held: Some(held), operation }
+                }
+                Err(refusal) => {
+                    tracing::debug!(operation = operation.path(), reason = refusal.reason(), "call refused");
+                    let response = held.guard.answer(refusal, *protocol, request.headers());
+                    let (parts, body) = request.into_parts();
+                    Self::refused(response, remains(&parts, body))
+                }
+            };
+            self.set(next);
+        }
         let response = match self.as_mut().project() {
+            Projected::Waiting { .. } => Response::default(),
             Projected::Refused { response, remains } => {
                 if let Some(remains) = remains {
                     ready!(remains.poll(task));
@@ -398,14 +395,7 @@ impl Future for PipelineFuture {
                 *remains = None;
                 response.take().unwrap_or_default()
             }
-            Projected::Running { future, turn, outcome, held, operation } => {
-                if let (Some(turn), Some(held)) = (turn.take(), held.as_mut())
-                    && let Some(response) = turn.begin(held)
-                {
-                    // What was measuring the call notes how it ended as it goes.
-                    self.set(Self::Refused { response: None, remains: None });
-                    return Poll::Ready(Ok(response));
-                }
+            Projected::Running { future, outcome, held, operation } => {
                 // The outermost layer renders every error.
                 let response = ready!(future.poll(task)).unwrap_or_default();
                 let mut held = held.take();

@@ -66,15 +66,22 @@ fn channel(target: &str, options: ChannelOptions, calls: &CallMetrics) -> Result
 }
 
 fn ours(settings: &RegistrySettings, env: &str, calls: &CallMetrics) -> Result<Arc<BowlineRegistry>> {
-    let channel = channel(&settings.target, ChannelOptions::default(), calls)?;
     let mut options = Options::default();
     options.namespace.clone_from(&settings.namespace);
     env.clone_into(&mut options.env);
-    let mut caller = channel.caller()?;
-    if let Some(token) = &settings.token {
-        caller = caller.bearer(token.expose()).context("the registry's token")?;
-    }
-    Ok(Arc::new(BowlineRegistry::new([caller], options)?))
+    // All that a process says goes to one node, which renews what it granted: so each has a channel of its own.
+    let nodes = match settings.target.strip_prefix("static:///") {
+        Some(nodes) => nodes.split(',').map(|node| format!("static:///{node}")).collect(),
+        None => vec![settings.target.clone()],
+    };
+    let callers = nodes.iter().map(|node| {
+        let caller = channel(node, ChannelOptions::default(), calls)?.caller()?;
+        match &settings.token {
+            Some(token) => caller.bearer(token.expose()).context("the registry's token"),
+            None => Ok(caller),
+        }
+    });
+    Ok(Arc::new(BowlineRegistry::new(callers.collect::<Result<Vec<_>>>()?, options)?))
 }
 
 #[cfg(feature = "etcd")]

@@ -17,6 +17,8 @@ use crate::peers::node_number;
 const SILENT: Duration = Duration::from_secs(5);
 /// How long a node has to answer a call.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Under what an error tells the life of the node that answers.
+const LIFE: &str = "life";
 /// Messages that wait for the connection.
 const WAITING: usize = 4;
 
@@ -35,7 +37,7 @@ impl peer::Service for Inbound {
         let theirs = hello_of(&mut req).await?;
         let node = self.0.check(&theirs, None)?;
         let (sender, stream) = Streaming::channel(WAITING);
-        sender.try_send(self.0.hello())?;
+        sender.try_send(self.0.hello(0))?;
         let (links, near) = (Arc::clone(&self.0), theirs.zone == self.0.config.zone);
         self.0.tasks.spawn(async move { links.run(node, near, false, sender, req).await });
         Ok(stream)
@@ -51,12 +53,13 @@ async fn hello_of(stream: &mut Streaming<SyncMessage>) -> Result<Hello> {
 }
 
 impl Links {
-    fn hello(&self) -> SyncMessage {
+    fn hello(&self, called: u64) -> SyncMessage {
         let hello = Hello {
             cluster: self.config.name.clone(),
             name: self.config.node.clone(),
             zone: self.config.zone.clone(),
             life: self.shared.epoch,
+            called,
             ..Default::default()
         };
         SyncMessage { message: Some(Message::Hello(Box::new(hello))), ..Default::default() }
@@ -72,12 +75,15 @@ impl Links {
                 theirs.name, theirs.cluster, own.node, own.name
             ));
         }
-        let node = node_number(&theirs.name);
-        if node == self.shared.own().owner.node {
-            return Err(peer_error::name_taken().with_message(format!(
-                "two nodes are called `{}`: give each a name of its own",
-                theirs.name
-            )));
+        let (node, this) = (node_number(&theirs.name), self.shared.own().owner.node);
+        // Before anything else: the streams of who was not meant go on.
+        if theirs.called != 0 && theirs.called != this {
+            return not_a_peer(format!("the node here is `{}`, and another one was called", own.node));
+        }
+        if node == this {
+            return Err(peer_error::name_taken()
+                .with_message(format!("two nodes are called `{}`: give each a name of its own", theirs.name))
+                .with_metadata(LIFE, self.shared.epoch.to_string()));
         }
         if expected.is_some_and(|expected| expected != node) {
             return not_a_peer(format!("another node than was called answers as `{}`", theirs.name));
@@ -99,10 +105,16 @@ impl Links {
         }
     }
 
-    /// Whether a node at an address says itself that it has this one's name.
+    /// Whether the node at an address says itself that it has this one's name, and began before. This one says so of itself as
+    /// well, wherever it is reached.
     pub(super) async fn is_rivalled(&self, addr: SocketAddr) -> bool {
-        let answer = self.dial(self.shared.own().owner.node, addr).await;
-        answer.is_err_and(|error| peer_error::is_name_taken(&error))
+        let Err(error) = self.dial(self.shared.own().owner.node, addr).await else { return false };
+        let said = error.metadata().get(LIFE).and_then(|life| life.parse::<u64>().ok());
+        let is_elder = peer_error::is_name_taken(&error) && said.is_some_and(|life| life < self.shared.epoch);
+        if !is_elder {
+            tracing::warn!(%addr, %error, "it is gossiped that another node has this one's name; it does not say so itself");
+        }
+        is_elder
     }
 
     async fn dial(
@@ -116,7 +128,7 @@ impl Links {
         let channel = Channel::builder(format!("{scheme}://{addr}")).options(options).build()?;
         let client = peer::Client::new(channel.caller()?);
         let (sender, requests) = Streaming::channel(WAITING);
-        sender.try_send(self.hello())?;
+        sender.try_send(self.hello(node))?;
         let cx = Context::background();
         let answer = tokio::time::timeout(PATIENCE, client.sync(&cx, requests)).await;
         let mut stream = answer

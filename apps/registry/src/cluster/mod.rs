@@ -31,6 +31,9 @@ use link::Inbound;
 /// How often a node looks who is there.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+/// How often it looks whether another one has its name.
+const RIVALS_EVERY: Duration = Duration::from_secs(2);
+
 /// How long a node that goes waits for the others to take in what it said last.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -207,15 +210,22 @@ impl Cluster {
         self.server.bind().context("the cluster's address")?;
         let gossip = Gossip::start(&self.links.config, self.links.shared.own()).await?;
         let (links, members) = (Arc::clone(&self.links), gossip.clone());
-        let (ended, mut rivals) = (self.ended.clone(), Rivals::default());
         self.links.tasks.spawn(async move {
             let mut every = tokio::time::interval(LOOK_EVERY);
             every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 every.tick().await;
                 links.tend(&members.members().await);
+            }
+        });
+        let (links, gossiped, ended) = (Arc::clone(&self.links), gossip.clone(), self.ended.clone());
+        self.links.tasks.spawn(async move {
+            let (mut rivals, mut every) = (Rivals::default(), tokio::time::interval(RIVALS_EVERY));
+            every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                every.tick().await;
                 // Anybody can gossip.
-                if let Some(elder) = rivals.settled(&members, links.shared.now()).await
+                if let Some(elder) = rivals.settled(&gossiped, links.shared.now()).await
                     && links.is_rivalled(elder).await
                 {
                     ended.send_replace(Ended::Rivalled(elder));

@@ -255,6 +255,12 @@ impl Store {
         Ok(Granted { lease, ttl })
     }
 
+    /// What makes a word the latest of an instance's holder, for who does not order its words: the time, `here`, unless this
+    /// node's clock is behind the one by which the last word was ordered.
+    pub fn next_sequence(&self, key: &ServiceKey, id: &str, here: u64) -> u64 {
+        self.get(key, id).map_or(here, |known| here.max(known.sequence.saturating_add(1)))
+    }
+
     /// Whether somebody keeps an instance alive, as far as is known here.
     fn is_kept(&self, of: &Registration) -> bool {
         let held = of.lease.and_then(|lease| self.leases.get(lease)).is_some_and(|l| l.held);

@@ -1,15 +1,15 @@
 //! As many at a time as do not slow each other down.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bowline_core::Instant;
 
 use crate::window::Ticks;
 
-/// How the limit follows the latency: Netflix' `Gradient2` (*concurrency-limits*). Unlike BBR's it is always enforced and
-/// asks nothing of the processor; so it is for services whose bottleneck is elsewhere, such as a disk or a
+/// How the limit follows the latency: Netflix' `Gradient2` (*concurrency-limits*). Unlike BBR's it is enforced all the time,
+/// from the first interval with enough answers on, and asks nothing of the processor; so it is for services whose bottleneck is elsewhere, such as a disk or a
 /// database. It cannot tell a queue from requests that are more expensive than before.
 ///
 /// Per interval: limit ← limit × gradient + √limit, smoothed, where gradient is the latency of the long run × `tolerance`
@@ -55,6 +55,7 @@ pub(crate) struct Gradient {
     ticks: Ticks,
     worked_out: AtomicU64,
     limit: AtomicU32,
+    is_known: AtomicBool,
     answers: AtomicU64,
     nanos: AtomicU64,
     /// The most in flight in this interval.
@@ -76,6 +77,7 @@ impl Gradient {
             ticks: Ticks::new(now, options.interval),
             worked_out: AtomicU64::new(0),
             limit: AtomicU32::new(initial),
+            is_known: AtomicBool::new(false),
             answers: AtomicU64::new(0),
             nanos: AtomicU64::new(0),
             peak: AtomicU32::new(0),
@@ -84,7 +86,8 @@ impl Gradient {
         }
     }
 
-    pub(crate) fn limit(&self, in_flight: u32, now: Instant) -> u32 {
+    /// The limit now; `None` while nothing is known.
+    pub(crate) fn limit(&self, in_flight: u32, now: Instant) -> Option<u32> {
         let tick = self.ticks.at(now);
         if self.worked_out.load(Ordering::Relaxed) != tick {
             self.work_out(tick);
@@ -92,11 +95,11 @@ impl Gradient {
         if in_flight > self.peak.load(Ordering::Relaxed) {
             self.peak.fetch_max(in_flight, Ordering::Relaxed);
         }
-        self.limit.load(Ordering::Relaxed)
+        self.known_limit()
     }
 
-    pub(crate) fn known_limit(&self) -> u32 {
-        self.limit.load(Ordering::Relaxed)
+    pub(crate) fn known_limit(&self) -> Option<u32> {
+        self.is_known.load(Ordering::Relaxed).then(|| self.limit.load(Ordering::Relaxed))
     }
 
     /// A request was answered; `took` includes the time that it waited.
@@ -116,6 +119,7 @@ impl Gradient {
             return;
         }
         self.worked_out.store(tick, Ordering::Relaxed);
+        self.is_known.store(true, Ordering::Relaxed);
         let answers = self.answers.swap(0, Ordering::Relaxed);
         let nanos = self.nanos.swap(0, Ordering::Relaxed);
         let peak = self.peak.swap(0, Ordering::Relaxed);
@@ -148,7 +152,7 @@ mod tests {
     /// Runs intervals with `offered` in flight on a service that does `capacity` at a time in 10 ms.
     fn run(gradient: &Gradient, clock: &ManualClock, intervals: usize, offered: u32, capacity: u32) {
         for _ in 0..intervals {
-            let in_flight = offered.min(gradient.limit(0, clock.now()));
+            let in_flight = offered.min(gradient.limit(0, clock.now()).unwrap_or(20));
             gradient.limit(in_flight, clock.now());
             let took =
                 Duration::from_millis(10).mul_f64(f64::from(in_flight.max(capacity)) / f64::from(capacity));
@@ -164,9 +168,9 @@ mod tests {
         let clock = ManualClock::new();
         let gradient = Gradient::new(GradientOptions::default(), clock.now());
         run(&gradient, &clock, 100, 5, 50);
-        assert_eq!(gradient.known_limit(), 20, "who does not use it learns nothing of it");
+        assert_eq!(gradient.known_limit(), Some(20), "who does not use it learns nothing of it");
         run(&gradient, &clock, 300, 1_000, 50);
-        let limit = gradient.known_limit();
+        let limit = gradient.known_limit().unwrap();
         assert!((50..=150).contains(&limit), "{limit}");
     }
 
@@ -175,8 +179,9 @@ mod tests {
         let clock = ManualClock::new();
         let gradient = Gradient::new(GradientOptions::default(), clock.now());
         run(&gradient, &clock, 300, 1_000, 50);
-        let before = gradient.known_limit();
+        let before = gradient.known_limit().unwrap();
         run(&gradient, &clock, 50, 1_000, 10);
-        assert!(gradient.known_limit() < before / 2, "{before} {}", gradient.known_limit());
+        let after = gradient.known_limit().unwrap();
+        assert!(after < before / 2, "{before} {after}");
     }
 }

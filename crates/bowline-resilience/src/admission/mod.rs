@@ -173,7 +173,7 @@ impl Admission {
     fn enforced(&self, now: Instant) -> Option<u32> {
         match &self.limit {
             Limit::Bbr(bbr) => bbr.limit(self.cpu.get(), now),
-            Limit::Gradient(gradient) => Some(gradient.limit(self.in_flight(), now)),
+            Limit::Gradient(gradient) => gradient.limit(self.in_flight(), now),
             Limit::Fixed(limit) => Some(*limit),
         }
     }
@@ -182,7 +182,7 @@ impl Admission {
     pub fn limit(&self) -> Option<u32> {
         match &self.limit {
             Limit::Bbr(bbr) => bbr.known_limit(),
-            Limit::Gradient(gradient) => Some(gradient.known_limit()),
+            Limit::Gradient(gradient) => gradient.known_limit(),
             Limit::Fixed(limit) => Some(*limit),
         }
     }
@@ -222,16 +222,19 @@ impl Permit {
     /// The first step is taken. What lies between is the time it waited for a thread.
     ///
     /// # Errors
-    /// [`Overloaded`] if it waited so long that it should not be begun. What is most critical is, however late.
+    /// [`Overloaded`] if it waited so long that it should not be begun. What is most critical is, however late; and everything while
+    /// nothing is known of how long the work takes.
     pub fn begun(&mut self, now: Instant) -> Result<(), Overloaded> {
         self.begun = Some(now);
         let Limit::Bbr(bbr) = &self.admission.limit else { return Ok(()) };
         let too_long = bbr.waited(now.saturating_duration_since(self.admitted), now);
-        if too_long && self.criticality < Criticality::CriticalPlus {
-            bbr.has_shed(now);
-            return Err(Overloaded { limit: bbr.known_limit().unwrap_or(u32::MAX) });
+        match bbr.known_limit() {
+            Some(limit) if too_long && self.criticality < Criticality::CriticalPlus => {
+                bbr.has_shed(now);
+                Err(Overloaded { limit })
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// It ended, and that tells something of the service.

@@ -73,7 +73,14 @@ fn bbr(floor: u32) -> (Arc<Admission>, CpuLoad, ManualClock) {
 fn nothing_is_shed_while_nothing_is_known() {
     let (admission, cpu, clock) = bbr(1);
     cpu.set(1.0);
-    assert_eq!(fill(&admission, &clock, Criticality::Sheddable, 1).len(), 1_000);
+    let mut burst = fill(&admission, &clock, Criticality::Sheddable, 1);
+    assert_eq!(burst.len(), 1_000);
+    // Its last wait for long before their first step: nobody knows whether that is too much.
+    clock.advance(Duration::from_secs(3));
+    assert!(burst.iter_mut().all(|permit| permit.begun(clock.now()).is_ok()));
+    let options = GradientOptions::default();
+    let gradient = Admission::new(Algorithm::Gradient(options), CpuLoad::default(), clock.now());
+    assert_eq!(fill(&gradient, &clock, Criticality::Sheddable, 1).len(), 1_000);
 }
 
 #[test]

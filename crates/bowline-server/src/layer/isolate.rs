@@ -7,13 +7,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as Task, Poll, ready};
 
-use bowline_core::{Error, Instant};
+use bowline_core::{Criticality, Error, Instant};
 use bowline_resilience::{Entry, Full, Slot};
 use bowline_rpc::Scope;
 
 use super::{Inner, Request, Response, ready_when_inner_is};
 use crate::guard::{Guard, criticality};
-use crate::refusal::Why;
+use crate::refusal::{Refusal, Why};
 use crate::remains::Remains;
 
 /// Gives each call its place.
@@ -49,24 +49,16 @@ impl<S: Inner + Clone> tower::Service<Request> for Isolate<S> {
             Some(Entry::Runs(slot)) => {
                 IsolateFuture::Runs { future: self.inner.call(request), slot: Some(slot), streams }
             }
-            Some(Entry::Full) => {
-                let (version, refusal) = (request.version(), guard.refuse(Why::NoPlace, criticality));
-                IsolateFuture::Full {
-                    error: Some(refusal.error()),
-                    remains: Remains::of(version, request.into_body()).map(Box::new),
-                }
-            }
+            Some(Entry::Full) => refused(guard.refuse(Why::NoPlace, criticality), request),
             Some(Entry::Waits(wait)) => {
-                let no_place = move |Full| guard.refuse(Why::NoPlace, criticality).error();
-                let waiting = async move { wait.granted().await.map_err(no_place) };
                 let next = Some((self.inner.clone(), request));
-                IsolateFuture::Waits { waiting: Box::pin(waiting), next, streams }
+                IsolateFuture::Waits { waiting: Box::pin(wait.granted()), next, guard, criticality, streams }
             }
         }
     }
 }
 
-type Granted = Pin<Box<dyn Future<Output = Result<Slot, Error>> + Send>>;
+type Granted = Pin<Box<dyn Future<Output = Result<Slot, Full>> + Send>>;
 
 pin_project_lite::pin_project! {
     /// The future of [`Isolate`].
@@ -86,9 +78,11 @@ pin_project_lite::pin_project! {
         Waits {
             waiting: Granted,
             next: Option<(S, Request)>,
+            guard: Arc<Guard>,
+            criticality: Criticality,
             streams: bool,
         },
-        Full {
+        Refused {
             error: Option<Error>,
             remains: Option<Box<Remains>>,
         },
@@ -111,24 +105,41 @@ impl<S: Inner<Future = F>, F: Future<Output = Result<Response, Error>>> Future f
                         if streams { response.map(|body| body.on_end(move |_| drop(slot))) } else { response }
                     }));
                 }
-                Projected::Full { error, remains } => {
+                Projected::Refused { error, remains } => {
                     if let Some(remains) = remains {
                         ready!(remains.poll(task));
                     }
                     *remains = None;
                     return Poll::Ready(Err(error.take().unwrap_or_else(polled_after_the_end)));
                 }
-                Projected::Waits { waiting, next, streams } => {
-                    let slot = ready!(waiting.as_mut().poll(task))?;
+                Projected::Waits { waiting, next, guard, criticality, streams } => {
+                    let granted = ready!(waiting.as_mut().poll(task));
                     let Some((mut inner, request)) = next.take() else {
                         return Poll::Ready(Err(polled_after_the_end()));
                     };
-                    Self::Runs { future: inner.call(request), slot: Some(slot), streams: *streams }
+                    let deadline = request.extensions().get::<Scope>().and_then(|scope| scope.cx.deadline());
+                    match granted {
+                        Err(Full) => refused(guard.refuse(Why::NoPlace, *criticality), request),
+                        // The place is given back with the slot.
+                        Ok(_slot) if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
+                            refused(guard.refuse(Why::TooLate, *criticality), request)
+                        }
+                        Ok(slot) => {
+                            Self::Runs { future: inner.call(request), slot: Some(slot), streams: *streams }
+                        }
+                    }
                 }
             };
             self.set(next);
         }
     }
+}
+
+/// A call that is told so once what it brought along is read.
+fn refused<S, F>(refusal: Refusal, request: Request) -> IsolateFuture<S, F> {
+    let version = request.version();
+    let remains = Remains::of(version, request.into_body()).map(Box::new);
+    IsolateFuture::Refused { error: Some(refusal.error()), remains }
 }
 
 fn polled_after_the_end() -> Error {

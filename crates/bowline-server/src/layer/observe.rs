@@ -50,7 +50,7 @@ impl<S: Inner> tower::Service<Request> for Observe<S> {
             outcome: scope.outcome.clone(),
             content_type: content_type(scope.protocol, request.headers()),
             in_flight: Some(self.observed.operation(scope).start()),
-            started: Instant::now(),
+            started: scope.started,
         });
         let future = match &call {
             Some(call) => current::enter(&call.cx, || self.inner.call(request)),

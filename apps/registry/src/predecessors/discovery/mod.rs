@@ -175,10 +175,13 @@ fn register(shared: &Shared, params: &Params) -> Result<Said> {
     let instance = model::read(params, &key)?;
     let record = Arc::new(Record::new(instance, &shared.config.limits)?);
     let dirty: u64 = params.number("dirty_timestamp")?;
-    let sequence = if dirty > 0 { dirty } else { nanos(shared.unix_time(shared.now())) };
     let ttl = Some(TTL.clamp(shared.config.min_ttl, shared.config.max_ttl));
-    let asked = Registering { key, record, ttl, holder: HOLDER.into(), sequence, only_if_free: false };
-    shared.change(|store, now| store.register(asked, now))?;
+    let here = nanos(shared.unix_time(shared.now()));
+    shared.change(|store, now| {
+        let sequence = if dirty > 0 { dirty } else { store.next_sequence(&key, record.id(), here) };
+        let holder = HOLDER.into();
+        store.register(Registering { key, record, ttl, holder, sequence, only_if_free: false }, now)
+    })?;
     Ok(Said::Nothing)
 }
 

@@ -279,8 +279,7 @@ fn register(shared: &Shared, app: &str, headers: &HeaderMap, body: &[u8]) -> Res
     };
     let read = model::read(document, app)?;
     let ttl = read.ttl.unwrap_or(model::TTL).clamp(shared.config.min_ttl, shared.config.max_ttl);
-    let now = shared.unix_time(shared.now());
-    let sequence = read.dirty.unwrap_or_else(|| model::millis(now));
+    let here = model::millis(shared.unix_time(shared.now()));
     shared.change(|store, now| {
         let key = match service(store, shared, app)? {
             Some(key) => key,
@@ -291,6 +290,7 @@ fn register(shared: &Shared, app: &str, headers: &HeaderMap, body: &[u8]) -> Res
         let record = Arc::new(Record::new(instance, &shared.config.limits)?);
         let holder = HOLDER.into();
         let ttl = Some(ttl);
+        let sequence = read.dirty.unwrap_or_else(|| store.next_sequence(&key, record.id(), here));
         store.register(Registering { key, record, ttl, holder, sequence, only_if_free: false }, now)
     })?;
     Ok(Said::Status(StatusCode::NO_CONTENT))

@@ -47,17 +47,19 @@ impl Registration {
     /// # Errors
     /// A limit of the node.
     pub(super) fn put(&self, shared: &Shared) -> Result<Granted> {
-        // The latest word counts, which is the one that comes last.
-        let sequence = u64::try_from(shared.unix_time(shared.now()).as_nanos()).unwrap_or(u64::MAX);
-        let asked = Registering {
-            key: self.key.clone(),
-            record: Arc::clone(&self.record),
-            ttl: Some(self.ttl),
-            holder: Arc::clone(&self.holder),
-            sequence,
-            only_if_free: false,
-        };
-        shared.change(|store, now| store.register(asked, now))
+        let here = u64::try_from(shared.unix_time(shared.now()).as_nanos()).unwrap_or(u64::MAX);
+        shared.change(|store, now| {
+            let asked = Registering {
+                key: self.key.clone(),
+                record: Arc::clone(&self.record),
+                ttl: Some(self.ttl),
+                holder: Arc::clone(&self.holder),
+                // The latest word counts, which is the one that comes last.
+                sequence: store.next_sequence(&self.key, self.record.id(), here),
+                only_if_free: false,
+            };
+            store.register(asked, now)
+        })
     }
 }
 
