@@ -30,7 +30,8 @@ pub const CONNECT_TIMEOUT: HeaderName = HeaderName::from_static("connect-timeout
 pub const CONNECT_VERSION: HeaderName = HeaderName::from_static("connect-protocol-version");
 /// The time a REST caller gives, in milliseconds: Envoy's name.
 pub const REST_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
-/// Says on an answer that something stands in for what was asked for: `last-good` or `fallback`.
+/// Says on an answer that it is less than what was asked for: something stands in for it (`last-good`, `fallback`), or for what the
+/// server asked others for (`dependency`).
 pub const DEGRADED: HeaderName = HeaderName::from_static("x-bowline-degraded");
 /// The request's id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -41,6 +41,9 @@ impl Form {
             Protocol::GrpcWeb | Protocol::Connect => {}
         }
         let content_type = headers.get(CONTENT_TYPE)?.as_bytes();
+        // A parameter, such as `charset=utf-8`, changes nothing in an answer.
+        let bare = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii_end();
+        let content_type = if protocol == Protocol::Connect { bare } else { content_type };
         let known = TYPES.iter().position(|known| *known == (protocol, content_type))?;
         Some(Self(2 + known))
     }
@@ -123,6 +126,14 @@ mod tests {
                 assert!(is_connects, "{kind:?}");
             }
             seen.push(Form::of(protocol, &headers).unwrap().index());
+            let with = |text: &HeaderValue| format!("{}; charset=utf-8", text.to_str().unwrap());
+            if let (Protocol::Connect, Some(text)) = (protocol, headers.get(CONTENT_TYPE).map(with)) {
+                let text = HeaderValue::try_from(text).unwrap();
+                let parameter = HeaderMap::from_iter([(CONTENT_TYPE, text)]);
+                assert_eq!(Form::of(protocol, &parameter), Form::of(protocol, &headers));
+                let of = |headers| protocol.error_response(&busy(), None, headers);
+                assert_eq!(told(of(&parameter)).await, told(of(&headers)).await);
+            }
             let made = || protocol.error_response(&busy(), None, &headers);
             let ready = ReadyMade::of(made()).unwrap();
             let expected = told(made()).await;

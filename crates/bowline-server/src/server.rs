@@ -232,7 +232,7 @@ impl Server {
         );
         self.metrics.gauges(
             "bowline_server_admission_in_flight",
-            "Requests that have a place below that limit right now",
+            "Requests that were let in and have not ended; the most critical may be beyond the limit",
             "server",
             move || vec![(its.clone(), f64::from(counted.in_flight()))],
         );

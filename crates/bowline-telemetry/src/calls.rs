@@ -88,12 +88,12 @@ impl CallMetrics {
         };
         if side == Side::Client {
             this.channels.register(metrics);
-            metrics.register(
-                "bowline_client_degraded",
-                "Calls for whose answer something else stood in",
-                this.degraded.clone(),
-            );
         }
+        metrics.register(
+            &format!("{prefix}_degraded"),
+            "Calls whose answer was less than what was asked for, and by what",
+            this.degraded.clone(),
+        );
         metrics.register(
             &format!("{prefix}_calls"),
             &format!("Calls {verb}, by outcome"),
@@ -154,7 +154,7 @@ impl OperationMetrics {
         InFlight { operation: Arc::clone(self), ended: false }
     }
 
-    /// Something stood in for an answer.
+    /// An answer was less than what was asked for: something stood in for it or for a part of it.
     pub fn degraded(&self, how: &'static str) {
         let OperationLabels { service, method } = self.labels.clone();
         self.degraded.get_or_create_owned(&DegradedLabels { service, method, how }).inc();
@@ -186,6 +186,11 @@ pub struct InFlight {
 }
 
 impl InFlight {
+    /// Its answer is less than what was asked for.
+    pub fn degraded(&self, how: &'static str) {
+        self.operation.degraded(how);
+    }
+
     /// The call ended: with `code`, or well.
     pub fn end(mut self, code: Option<Code>, took: Duration) {
         self.ended = true;

@@ -156,6 +156,48 @@ async fn a_server_that_is_overloaded_did_nothing_so_that_it_may_be_asked_again()
 }
 
 #[tokio::test]
+async fn what_is_too_large_or_over_a_quota_is_no_overload() {
+    let too_large = || Error::resource_exhausted("too large").with_reason("MESSAGE_TOO_LARGE");
+    let running = start(usize::MAX, too_large, twice_is_fine());
+    for asked in 1..=40 {
+        assert_eq!(running.ask().await.unwrap_err().reason(), "MESSAGE_TOO_LARGE");
+        assert_eq!(running.asked(), asked, "sent once, and never held back");
+    }
+}
+
+#[tokio::test]
+async fn one_of_two_that_refuses_at_once_costs_nobody_a_call_and_attracts_nobody() {
+    let stands = Stand::several(2);
+    let stage = Stage::new(Balance::default(), &stands);
+    assert_eq!(stage.ask_times(50, &cx()).await, 0);
+    stands[0].refuse();
+    let before = stands[0].asked();
+    assert_eq!(stage.ask_times(300, &cx()).await, 0);
+    let refused = stands[0].asked() - before;
+    assert!(refused <= 30, "{refused} of 300 went to the one that refuses");
+}
+
+#[tokio::test]
+async fn one_of_two_that_hangs_is_left_though_its_calls_have_little_time() {
+    let stands = Stand::several(2);
+    let stage = Stage::new(Balance::default(), &stands);
+    let policy = ClientPolicy { timeout: Some(Duration::from_millis(60)), ..ClientPolicy::default() };
+    stage.policies.set(Policies::new([("*".to_owned(), policy)]).unwrap());
+    assert_eq!(stage.ask_times(50, &cx()).await, 0);
+    stands[0].hang();
+    let failed = stage.ask_times(200, &cx()).await;
+    assert!(failed <= 10, "{failed} of 200");
+    // Nor by callers that give little time, or go away without a word.
+    let stage = Stage::new(Balance { ejection: None, ..Balance::default() }, &stands);
+    let (cx, mut failed) = (cx(), 0);
+    for _ in 0..200 {
+        let call = tokio::time::timeout(Duration::from_millis(60), stage.ask(&cx));
+        failed += usize::from(call.await.is_err());
+    }
+    assert!(failed <= 10, "{failed} of 200");
+}
+
+#[tokio::test]
 async fn no_more_is_sent_again_than_the_budget_allows() {
     let budget = Some(BudgetOptions { ratio: 0.0, per_second: 0.3, ..BudgetOptions::default() });
     let throttle = Some(ThrottleOptions { k: 0.0, ..ThrottleOptions::default() });

@@ -64,11 +64,12 @@ fn channel(running: &Running) -> Channel {
     Channel::builder(running.endpoint.to_string()).options(options).build().unwrap()
 }
 
-async fn refused(channel: Channel) -> String {
+async fn refused(channel: Channel, timeout: &str) -> String {
     let body = Body::new(Late(2));
     let request = Request::post(format!("http://test{ECHO}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
+        .header("grpc-timeout", timeout)
         .body(body);
     let operation = Operation::new("testing.v1.Testing", "Echo", MethodKind::Unary);
     match channel.send(Context::background(), operation, request.unwrap()).await {
@@ -77,7 +78,12 @@ async fn refused(channel: Channel) -> String {
     }
 }
 
-async fn a_connection_outlives_what_it_is_refused(policy: ServerPolicy, served: usize, reason: &str) {
+async fn a_connection_outlives_what_it_is_refused(
+    policy: ServerPolicy,
+    timeout: &'static str,
+    served: usize,
+    reason: &str,
+) {
     let mut options = ServerOptions::at("127.0.0.1:0").unwrap();
     options.policies = Policies::new([(ECHO.to_owned(), policy)]).unwrap();
     let running = Running::start_with(options).unwrap();
@@ -99,7 +105,7 @@ async fn a_connection_outlives_what_it_is_refused(policy: ServerPolicy, served: 
         if calls.len() == AT_ONCE {
             *told.entry(calls.join_next().await.unwrap().unwrap()).or_default() += 1;
         }
-        calls.spawn(refused(channel.clone()));
+        calls.spawn(refused(channel.clone(), timeout));
     }
     for answer in calls.join_all().await {
         *told.entry(answer).or_default() += 1;
@@ -114,8 +120,8 @@ async fn a_connection_outlives_what_it_is_refused(policy: ServerPolicy, served: 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_outlives_thousands_of_calls_that_a_rate_refused() {
     let rate = Some(Rate { per_second: 0.001, burst: 1 });
-    a_connection_outlives_what_it_is_refused(ServerPolicy { rate, ..Default::default() }, 1, "RATELIMITED")
-        .await;
+    let policy = ServerPolicy { rate, ..Default::default() };
+    a_connection_outlives_what_it_is_refused(policy, "20S", 1, "RATELIMITED").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -123,5 +129,11 @@ async fn a_connection_outlives_thousands_of_calls_that_a_bulkhead_refused() {
     let options = BulkheadOptions { queue: 0, ..BulkheadOptions::new(1) };
     let policy = ServerPolicy { bulkhead: Some(options), ..Default::default() };
     // Whoever finds the place free is served.
-    a_connection_outlives_what_it_is_refused(policy, CALLS - 2_000, "OVERLOADED").await;
+    a_connection_outlives_what_it_is_refused(policy, "20S", CALLS - 2_000, "OVERLOADED").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_outlives_thousands_of_calls_that_came_too_late() {
+    let none = ServerPolicy::default();
+    a_connection_outlives_what_it_is_refused(none, "0u", 0, "DEADLINE_EXCEEDED").await;
 }

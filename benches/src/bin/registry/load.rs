@@ -215,7 +215,8 @@ pub(crate) async fn run(programs: &Programs) {
     drop(ours);
     let Natively { called, streamed, renewed: own_renewals } = natively(programs).await;
     let (wall, core) = (peer_grpc.wall.max(peer_http.wall), peer_grpc.core.max(peer_http.core));
-    for (own, how, target) in [(streamed, "over its stream", "3"), (called, "by calls", "-")] {
+    for (own, how, target) in [(streamed, "over its stream, 16 in a message", "3"), (called, "by calls", "-")]
+    {
         let what = format!("registrations, each by its own protocol, ours {how}");
         figure(&what, "per second", own.wall, Some(wall), "more", target);
         figure(&what, "per second of a core", own.core, Some(core), "more", "-");

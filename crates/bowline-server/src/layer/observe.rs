@@ -20,7 +20,7 @@ use super::{Inner, Request, Response, ready_when_inner_is};
 use crate::pipeline::{Observed, content_type};
 
 /// Why an answer is less than what was asked for, if the server itself did not say: what it asked others for was.
-const BY_A_DEPENDENCY: HeaderValue = HeaderValue::from_static("dependency");
+const DEPENDENCY: &str = "dependency";
 
 /// Measures each call, logs how it ended, and renders an error.
 #[derive(Clone, Debug)]
@@ -109,7 +109,10 @@ impl Call {
             response.headers_mut().insert(REQUEST_ID, id.to_header());
         }
         if self.cx.is_degraded() && !response.headers().contains_key(DEGRADED) {
-            response.headers_mut().insert(DEGRADED, BY_A_DEPENDENCY);
+            if let Some(in_flight) = &self.in_flight {
+                in_flight.degraded(DEPENDENCY);
+            }
+            response.headers_mut().insert(DEGRADED, HeaderValue::from_static(DEPENDENCY));
         }
         if !self.outcome.is_known() {
             let status = status_of(&response);

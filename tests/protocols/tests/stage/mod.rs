@@ -19,6 +19,7 @@ use bowline_tests_protocols::api::testing::v1::{Everything, testing};
 const WELL: u8 = 0;
 const FAILING: u8 = 1;
 const HANGING: u8 = 2;
+const REFUSING: u8 = 3;
 
 /// What requests to an instance meet.
 #[derive(Clone, Default)]
@@ -44,6 +45,9 @@ impl Middleware for Mood {
         match self.now.load(Ordering::SeqCst) {
             FAILING => Box::pin(async { Err(Error::internal("it is broken")) }),
             HANGING => Box::pin(std::future::pending()),
+            REFUSING => Box::pin(async {
+                Err(bowline_resilience::reason::overloaded("it is full", Duration::from_secs(1)))
+            }),
             _ => Box::pin(next.run(request)),
         }
     }
@@ -95,6 +99,11 @@ impl Stand {
 
     pub(crate) fn fail(&self) {
         self.mood.now.store(FAILING, Ordering::SeqCst);
+    }
+
+    /// Refuses at once, as one with too much to do does.
+    pub(crate) fn refuse(&self) {
+        self.mood.now.store(REFUSING, Ordering::SeqCst);
     }
 
     pub(crate) fn hang(&self) {
