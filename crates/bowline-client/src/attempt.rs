@@ -134,7 +134,7 @@ impl Nodes {
     /// there is nobody else.
     pub(crate) async fn deliver(
         &self,
-        call: Call<'_>,
+        call: &Call<'_>,
         mut request: Box<Request<Body>>,
         earlier: &[Arc<Instance>],
     ) -> Delivered {
@@ -173,7 +173,7 @@ impl Nodes {
     /// Sends a request once, to an instance that was not tried if there is one.
     async fn attempt(
         &self,
-        call: Call<'_>,
+        call: &Call<'_>,
         mut request: Box<Request<Body>>,
         tried: &Tried,
     ) -> Result<Answer, Box<Failed>> {
@@ -206,7 +206,7 @@ impl Nodes {
         }
     }
 
-    fn pick<'n>(&self, nodes: &'n Index<Node>, call: Call<'_>, tried: &Tried) -> Result<&'n Node> {
+    fn pick<'n>(&self, nodes: &'n Index<Node>, call: &Call<'_>, tried: &Tried) -> Result<&'n Node> {
         let balance = &self.shared.options.balance;
         let positions = tried.positions(nodes);
         let mut ask = Ask::new(Instant::now(), &SystemRng).without(&positions);
@@ -306,9 +306,11 @@ impl Answer {
 
     /// The failure that it is, once it is given up.
     pub(crate) fn into_error(self) -> Error {
-        let (code, status) = (self.head().unwrap_or(Code::Unknown), self.response.status());
-        let unsaid = || Error::new(code, format!("{} answered with HTTP {status}", self.on.id));
-        let error = grpc_failure(self.headers()).unwrap_or_else(unsaid);
+        let unsaid = || {
+            let (code, status) = (self.head().unwrap_or(Code::Unknown), self.response.status());
+            Error::new(code, format!("{} answered with HTTP {status}", self.on.id))
+        };
+        let error = self.told().map_or_else(unsaid, Error::again);
         self.dismissed();
         error
     }

@@ -27,7 +27,7 @@ pub(crate) struct Governor<'a> {
 
 impl Governor<'_> {
     /// Sends a call as often as it takes and may be.
-    pub(crate) async fn send(&self, call: Call<'_>, request: Box<Request<Body>>) -> Result<Answer> {
+    pub(crate) async fn send(&self, call: &Call<'_>, request: Box<Request<Body>>) -> Result<Answer> {
         let criticality = criticality(call.cx);
         if call.cx.remaining() == Some(Duration::ZERO) {
             self.rules.rejections.count(reason::DEADLINE_EXCEEDED, criticality);
@@ -47,7 +47,7 @@ impl Governor<'_> {
     /// What is done about a failure that may be one of the moment.
     async fn again(
         &self,
-        call: Call<'_>,
+        call: &Call<'_>,
         mut delivered: Delivered,
         mut failure: Failure,
         idempotent: bool,
@@ -63,7 +63,7 @@ impl Governor<'_> {
                 return self.given_up(delivered.result, GiveUp::NotIdempotent, criticality);
             };
             // What one server asks for says nothing of the others.
-            if !failure.begun && self.nodes.has_more_than(&tried, call.cx) {
+            if !failure.begun && self.nodes.has_untried(&tried, call.cx) {
                 failure.pushback = failure.pushback.filter(|pushback| *pushback == Pushback::Never);
             }
             let (budget, remaining, now) = (&self.rules.budget, call.cx.remaining(), Instant::now());
@@ -94,19 +94,19 @@ impl Governor<'_> {
     /// One attempt, if the throttle and the breaker let it through.
     async fn attempt(
         &self,
-        call: Call<'_>,
+        call: &Call<'_>,
         request: Box<Request<Body>>,
         tried: &[Arc<Instance>],
         idempotent: bool,
         criticality: Criticality,
     ) -> Result<Delivered> {
-        let fair = self.rules.attempt_timeout().map_or(call.fair, |time| call.within(time).fair);
+        let time = self.rules.attempt_timeout().filter(|_| idempotent);
+        let fair = time.map_or(call.fair, |time| call.within(time).fair);
         let sent = self.rules.ask(call.cx, fair, criticality)?;
         let begun = Instant::now();
-        let may_bound = idempotent && (self.rules.attempt_timeout().is_some() || self.rules.hedge.is_some());
-        let delivered = match may_bound {
+        let delivered = match idempotent && (time.is_some() || self.rules.hedge.is_some()) {
             false => self.nodes.deliver(call, request, tried).await,
-            true => Box::pin(self.bounded(call, request, tried)).await,
+            true => Box::pin(self.bounded(call, time, fair, request, tried)).await,
         };
         match &delivered.result {
             Ok(answer) => {
@@ -135,18 +135,17 @@ impl Governor<'_> {
     /// An attempt of what may be done twice: with a time of its own, or a second request beside it.
     async fn bounded(
         &self,
-        call: Call<'_>,
+        call: &Call<'_>,
+        time: Option<Duration>,
+        fair: Duration,
         request: Box<Request<Body>>,
         tried: &[Arc<Instance>],
     ) -> Delivered {
-        let (cx, fair) = match self.rules.attempt_timeout() {
-            None => (call.cx.clone(), call.fair),
-            Some(time) => (call.cx.with_timeout(time), call.within(time).fair),
-        };
-        let call = Call { cx: &cx, fair, ..call };
+        let cx = time.map_or_else(|| call.cx.clone(), |time| call.cx.with_timeout(time));
+        let call = Call { cx: &cx, fair, ..*call };
         let (copy, second) = (copy_of(&request), copy_of(&request));
         let picked = Mutex::new(None);
-        let call = Call { picked: Some(&picked), ..call };
+        let call = &Call { picked: Some(&picked), ..call };
         let delivering = async {
             match (&self.rules.hedge, second) {
                 (Some(hedge), Some(second)) => self.hedged(hedge, call, request, second, tried).await,
@@ -164,7 +163,7 @@ impl Governor<'_> {
     async fn hedged(
         &self,
         hedge: &Hedge,
-        call: Call<'_>,
+        call: &Call<'_>,
         request: Box<Request<Body>>,
         second: Box<Request<Body>>,
         tried: &[Arc<Instance>],
@@ -184,8 +183,8 @@ impl Governor<'_> {
         let mut tried = tried.to_vec();
         tried.extend(call.picked.and_then(taken));
         // Whoever gives up both gave up the first: it held the request for longer.
-        let beside = Call { picked: None, ..call };
-        let mut second = std::pin::pin!(self.nodes.deliver(beside, second, &tried));
+        let beside = Call { picked: None, ..*call };
+        let mut second = std::pin::pin!(self.nodes.deliver(&beside, second, &tried));
         let (one, first_is_left) = tokio::select! {
             delivered = &mut first => (delivered, false),
             delivered = &mut second => (delivered, true),

@@ -45,7 +45,7 @@ impl Mirrors {
         let at = Arc::clone(nodes);
         nodes.shared.tasks.spawn(async move {
             let call = Call { strict: true, redirected: false, ..Call::of(&cx, kind) };
-            let delivered = cx.run(at.deliver(call, copy, &[])).await;
+            let delivered = cx.run(at.deliver(&call, copy, &[])).await;
             let delivered = delivered.and_then(|delivered| delivered.result.map_err(|failed| failed.error));
             let result = match delivered {
                 Ok(answer) => match answer.dismissed() {

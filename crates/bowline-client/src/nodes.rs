@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bowline_balance::Index;
 use bowline_core::{Context, Error, Instance, Result};
-use bowline_discovery::{NO_INSTANCE_RETRY_AFTER, Watcher};
+use bowline_discovery::{Watcher, no_instance};
 use tokio::sync::watch;
 
 use crate::keeper::Keeper;
@@ -51,21 +51,20 @@ impl Nodes {
         self.current().ok_or_else(|| self.watcher.current().unavailable())
     }
 
-    /// Whether there are other instances of the request's tenant than those that were tried.
-    pub(crate) fn has_more_than(&self, tried: &[Arc<Instance>], cx: &Context) -> bool {
-        let Some(nodes) = self.current() else { return false };
-        let untried = nodes.iter().filter(|node| node.instance.tenant == *cx.tenant());
-        untried.filter(|node| !tried.iter().any(|tried| tried.id == node.instance.id)).count() > 0
+    /// Whether there is an instance of the request's tenant that was not tried.
+    pub(crate) fn has_untried(&self, tried: &[Arc<Instance>], cx: &Context) -> bool {
+        let is_untried = |node: &Node| {
+            let own = &node.instance;
+            own.tenant == *cx.tenant() && !tried.iter().any(|tried| tried.id == own.id)
+        };
+        self.current().is_some_and(|nodes| nodes.iter().any(is_untried))
     }
 
     /// The error for a request that nobody takes, although there are instances.
     pub(crate) fn nobody(&self) -> Error {
         let service = &self.watcher.current().service;
-        Error::unavailable(format!(
+        no_instance(format!(
             "no instance of `{service}` takes requests of production: all are of tenants; start one without a tenant"
         ))
-        .with_public_message("no instance of the service is available")
-        .with_reason("NO_INSTANCE")
-        .with_retry_after(NO_INSTANCE_RETRY_AFTER)
     }
 }

@@ -80,12 +80,12 @@ async fn answered(
     if request.body().as_full().is_some() {
         let call = Call { cx: &bounded, told: Some(call.cx), ..call };
         // Whoever called us has more time perhaps, but is not to spend it on the same again.
-        return bounded.run(governor.send(call, request)).await.map_err(Error::without_retry)?;
+        return bounded.run(governor.send(&call, request)).await.map_err(Error::without_retry)?;
     }
     let (bounded, canceller) = bounded.with_cancel();
     let call = Call { cx: &bounded, told: Some(call.cx), ..call };
     let (request, owing) = watched(*request);
-    let mut sending = Box::pin(governor.send(call, Box::new(request)));
+    let mut sending = Box::pin(governor.send(&call, Box::new(request)));
     // Dropped before the request is, whoever drops it: what is noted then is by whom nothing came.
     let _blame = Blame { owing, canceller: &canceller };
     bounded.run(sending.as_mut()).await.map_err(Error::without_retry)?

@@ -8,8 +8,8 @@ use bowline_core::{
     Code, Context, Criticality, Error, Idempotency, Instant, MethodKind, Operation, Result, SystemRng,
 };
 use bowline_resilience::{
-    Breaker, Budget, BudgetOptions, ClientPolicy, Hedge, Open, Policies, RetryOptions, Throttle, Throttled,
-    Trial, carry_over, reason,
+    Breaker, Budget, BudgetOptions, ClientPolicy, Hedge, Open, Policies, RetryOptions, Throttle,
+    ThrottleOptions, Throttled, Trial, carry_over, reason,
 };
 use bowline_rpc::headers::IDEMPOTENCY_KEY;
 use bowline_telemetry::{CallMetrics, Metrics, OperationMetrics, OperationRejections, Rejections, Side};
@@ -45,7 +45,7 @@ pub(crate) struct Rules {
     pub(crate) retry: RetryOptions,
     pub(crate) hedge: Option<Arc<Hedge>>,
     pub(crate) budget: Arc<Budget>,
-    throttle: Option<Arc<Throttle>>,
+    throttle: Arc<Throttle>,
     breaker: Option<Arc<Breaker>>,
     /// By the policy, or by the proto.
     idempotent: bool,
@@ -87,7 +87,7 @@ impl Operations {
             retry: RetryOptions::default(),
             hedge: None,
             budget: Arc::clone(budget),
-            throttle: None,
+            throttle: Arc::new(Throttle::new(ThrottleOptions::default(), Instant::now())),
             breaker: None,
             idempotent: false,
             can_repeat: operation.idempotency().can_repeat(),
@@ -117,9 +117,7 @@ impl Known {
             let names = path.trim_start_matches('/').split_once('/');
             let (service, method) = names.unwrap_or((path, ""));
             let policy = policies.of(&Operation::new(service, method, MethodKind::Unary));
-            if policy != rules.policy {
-                *rules = Arc::new(rules.by(policy, &self.budget));
-            }
+            *rules = Arc::new(rules.by(policy, &self.budget));
         }
         (self.change, self.policies) = (change, policies);
     }
@@ -129,7 +127,8 @@ impl Rules {
     /// The same operation by another policy. What that says the same of stays as it is.
     fn by(&self, policy: ClientPolicy, budget: &Arc<Budget>) -> Self {
         let (now, before) = (Instant::now(), &self.policy);
-        let throttle = |of: &ClientPolicy| Some(of.throttle.unwrap_or_default());
+        let throttle = policy.throttle.unwrap_or_default();
+        let is_same_throttle = throttle == before.throttle.unwrap_or_default();
         Self {
             metrics: Arc::clone(&self.metrics),
             rejections: Arc::clone(&self.rejections),
@@ -138,9 +137,10 @@ impl Rules {
                 Arc::new(Hedge::new(options, now))
             }),
             budget: Arc::clone(budget),
-            throttle: carry_over(throttle(&policy), Some((&throttle(before), &self.throttle)), |options| {
-                Arc::new(Throttle::new(options, now))
-            }),
+            throttle: match is_same_throttle {
+                true => Arc::clone(&self.throttle),
+                false => Arc::new(Throttle::new(throttle, now)),
+            },
             breaker: carry_over(policy.breaker, Some((&before.breaker, &self.breaker)), |options| {
                 Breaker::new(options, now)
             }),
@@ -207,10 +207,8 @@ impl Rules {
             None => None,
             Some(breaker) => Some(breaker.ask(now).map_err(|Open { remaining }| refused(remaining))?),
         };
-        if let Some(throttle) = &self.throttle {
-            let held = throttle.ask(criticality, now, &SystemRng);
-            held.map_err(|Throttled| refused(THROTTLED_FOR))?;
-        }
+        let held = self.throttle.ask(criticality, now, &SystemRng);
+        held.map_err(|Throttled| refused(THROTTLED_FOR))?;
         Ok(Sent { rules: self, cx, fair, criticality, trial, begun: now, open: true })
     }
 }
@@ -240,13 +238,7 @@ impl Sent<'_> {
     /// It was not sent after all: there was nobody to send it to.
     pub(crate) fn was_not(mut self) {
         (self.open, self.trial) = (false, None);
-        self.accepted(Instant::now());
-    }
-
-    fn accepted(&self, now: Instant) {
-        if let Some(throttle) = &self.rules.throttle {
-            throttle.accepted(self.criticality, now);
-        }
+        self.rules.throttle.accepted(self.criticality, Instant::now());
     }
 
     fn note(&mut self, code: Option<Code>) {
@@ -259,9 +251,9 @@ impl Sent<'_> {
         let refused =
             matches!(code, Some(Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded));
         let failed = refused || matches!(code, Some(Code::Internal | Code::Unknown | Code::DataLoss));
-        match (&self.rules.throttle, refused) {
-            (Some(throttle), true) => throttle.refused(self.criticality, now),
-            _ => self.accepted(now),
+        match refused {
+            true => self.rules.throttle.refused(self.criticality, now),
+            false => self.rules.throttle.accepted(self.criticality, now),
         }
         match self.trial.take() {
             // It says nothing of the operation.

@@ -56,6 +56,6 @@ pub use ledger::Ledger;
 pub use memory::Memory;
 pub use registrar::{BoxFuture, Registrar, Registration};
 pub use resolver::Resolver;
-pub use snapshot::{Emptiness, NO_INSTANCE_RETRY_AFTER, Snapshot, State};
+pub use snapshot::{Emptiness, Snapshot, State, no_instance};
 pub use target::{DnsName, Target};
 pub use watcher::{Discovery, Publisher, Watcher};

@@ -6,8 +6,13 @@ use std::time::Duration;
 
 use bowline_core::{Error, Instance, InstanceId, Instant};
 
-/// When to ask again for what has no instance: in 1 s. Whoever starts one is seen by then.
-pub const NO_INSTANCE_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// `UNAVAILABLE` with the reason `NO_INSTANCE`, to be asked again in 1 s: whoever is started is seen by then. Callers are not told why.
+pub fn no_instance(why: String) -> Error {
+    Error::unavailable(why)
+        .with_public_message("no instance of the service is available")
+        .with_reason("NO_INSTANCE")
+        .with_retry_after(Duration::from_secs(1))
+}
 
 /// The instances of one service at one moment. Immutable and shared.
 ///
@@ -123,10 +128,7 @@ impl Snapshot {
             State::Live | State::Stale { .. } | State::Disk { .. } => "none of its instances can be used",
         };
         let fault = self.fault.as_ref().map(|f| format!(" (last failure: {f})")).unwrap_or_default();
-        Error::unavailable(format!("no instance of `{service}`: {why}{fault}"))
-            .with_public_message("no instance of the service is available")
-            .with_reason("NO_INSTANCE")
-            .with_retry_after(NO_INSTANCE_RETRY_AFTER)
+        no_instance(format!("no instance of `{service}`: {why}{fault}"))
     }
 }
 

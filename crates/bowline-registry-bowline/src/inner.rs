@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bowline_core::{Clock, Context, Error, Result, Rng};
+use bowline_core::{Clock, Context, Result, Rng};
 use bowline_discovery::{Backoff, BoxFuture};
 
 use crate::api::bowline::registry::v1::registry::Client;
@@ -43,16 +43,4 @@ impl Inner {
         }
         result
     }
-}
-
-/// The same failure once more, for somebody else who waited for it.
-pub(crate) fn again(error: &Arc<Error>) -> Error {
-    let mut copy = Error::new(error.code(), error.message().to_owned())
-        .with_reason(error.reason().to_owned())
-        .with_domain(error.domain().to_owned())
-        .with_source(Arc::clone(error));
-    for (key, value) in error.metadata() {
-        copy = copy.with_metadata(key, value);
-    }
-    copy
 }

@@ -16,7 +16,7 @@ use crate::api::bowline::registry::v1::{
     KeepAliveRequest, KeepAliveResponse, RegisterRequest, RegisterResponse, Registered,
 };
 use crate::convert;
-use crate::inner::{Inner, again};
+use crate::inner::Inner;
 
 /// The most leases in one message; the rest goes with the next one.
 const BATCH: usize = 5_000;
@@ -81,17 +81,17 @@ impl Keeper {
         answered.await.unwrap_or_else(|_| Err(Error::unavailable("the registry client was interrupted")))
     }
 
-    /// Nothing can be registered, for now.
+    /// The stream broke: nobody who waits is registered.
     fn fail(&self, asked: Vec<Wanted>, error: Error) {
         // What was wrong with a message of all is not wrong with each.
         let error = match error.is_invalid() {
             true => Error::unavailable("the keep-alive stream was refused").with_source(error),
             false => error,
         };
-        let (error, waiting) = (Arc::new(error), std::mem::take(&mut *self.wanted()));
+        let waiting = std::mem::take(&mut *self.wanted());
         for wanted in asked.into_iter().chain(waiting) {
             // Nobody to tell: it is not wanted any more.
-            let _ = wanted.answer.send(Err(again(&error)));
+            let _ = wanted.answer.send(Err(error.again()));
         }
     }
 

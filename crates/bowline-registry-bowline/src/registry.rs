@@ -12,7 +12,7 @@ use bowline_rpc::Caller;
 use tokio::sync::{Mutex, watch};
 
 use crate::agent::{Agent, Status, Wish};
-use crate::inner::{Inner, again};
+use crate::inner::Inner;
 use crate::keeper::Keeper;
 use crate::names;
 use crate::nodes::Nodes;
@@ -264,7 +264,7 @@ impl Registered {
             Err(done) => return Err(self.too_late(done, "has not taken")),
         };
         match decision.refused.filter(|refused| refused.0 == number) {
-            Some((_, error)) => Err(again(&error).context(format!("the registry refused {}", self.name()))),
+            Some((_, error)) => Err(error.again().context(format!("the registry refused {}", self.name()))),
             None if decision.taken >= number => Ok(()),
             None => Err(gone(&self.name())),
         }

@@ -87,7 +87,7 @@ impl Guards {
         Ok(this)
     }
 
-    /// Takes other policies. What an operation's stay as they are for goes on with the tokens and places that it has.
+    /// Takes other policies. What they leave as it was goes on with the tokens and places that it has.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` if one names what is not there: it would protect nothing.
@@ -103,21 +103,13 @@ impl Guards {
         }
         let before = self.table.load();
         let now = Instant::now();
-        let routes = self.operations.iter().enumerate().map(|(index, operation)| {
-            let policy = policies.of(operation);
-            match before.routes.get(index).filter(|guard| guard.policy == policy) {
-                Some(same) => Arc::clone(same),
-                None => Arc::new(self.guard(operation, policy, before.routes.get(index), now)),
-            }
-        });
-        let routes = routes.collect();
+        let taken = |operation: &Operation, before: Option<&Arc<Guard>>| {
+            Arc::new(self.guard(operation, policies.of(operation), before, now))
+        };
+        let routes = self.operations.iter().enumerate();
+        let routes = routes.map(|(index, operation)| taken(operation, before.routes.get(index))).collect();
         let others = before.others.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let others = others.into_iter().map(|(path, guard)| {
-            let policy = policies.of(&guard.operation);
-            let changed = || Arc::new(self.guard(&guard.operation, policy.clone(), Some(&guard), now));
-            let guard = if policy == guard.policy { Arc::clone(&guard) } else { changed() };
-            (path, guard)
-        });
+        let others = others.into_iter().map(|(path, guard)| (path, taken(&guard.operation, Some(&guard))));
         let others = Mutex::new(others.collect());
         self.table.store(Arc::new(Table { policies, routes, others }));
         Ok(())

@@ -6,12 +6,11 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as Task, Poll, ready};
 
-use bowline_core::{Canceller, Code, Error, Instant, Operation, Result};
+use bowline_core::{Canceller, Code, Error, Instant, Result};
 use bowline_resilience::{Ended, Permit, Policies, ServerPolicy};
 use bowline_rpc::{Body, BoxFuture, CallFuture, Outcome, Protocol, Routes, Scope};
 use bowline_telemetry::{CallMetrics, Counter, Metrics, OperationMetrics, Side};
 use http::header::CONTENT_TYPE;
-use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tower::Service;
 
@@ -212,7 +211,7 @@ impl Pipeline {
             self.0.observed.refused.inc();
             return PipelineFuture::refused(
                 too_many_headers(&parts.headers, policy.header_count),
-                remains(&parts, body),
+                Remains::of(parts.version, body),
             );
         }
         let resolved = match self.0.routes.resolve(&parts) {
@@ -229,7 +228,7 @@ impl Pipeline {
                 tracing::debug!(path = parts.uri.path(), method = %parts.method, error = %nowhere.error(), "not found");
                 return PipelineFuture::refused(
                     nowhere.response(None, &parts.headers),
-                    remains(&parts, body),
+                    Remains::of(parts.version, body),
                 );
             }
         };
@@ -244,7 +243,7 @@ impl Pipeline {
             Err(refusal) => {
                 tracing::debug!(operation = operation.path(), reason = refusal.reason(), "call refused");
                 let response = guard.answer(refusal, protocol, &parts.headers);
-                return PipelineFuture::refused(response, remains(&parts, body));
+                return PipelineFuture::refused(response, Remains::of(parts.version, body));
             }
         };
         let (cx, canceller, verdict) =
@@ -252,12 +251,11 @@ impl Pipeline {
         if let Err(error) = verdict {
             self.0.observed.refused.inc();
             let response = protocol.error_response(&error, cx.request_id(), &parts.headers);
-            return PipelineFuture::refused(response, remains(&parts, body));
+            return PipelineFuture::refused(response, Remains::of(parts.version, body));
         }
-        let deadline = cx.deadline();
         let scope = match resolved {
             Some(resolved) => resolved.into_scope(cx),
-            None => Scope::unrouted(cx, protocol, operation.clone()),
+            None => Scope::unrouted(cx, protocol, operation),
         };
         if guard.bulkhead.is_some() {
             parts.extensions.insert(Arc::clone(&guard));
@@ -267,15 +265,9 @@ impl Pipeline {
             parts.extensions.insert(peer.clone());
         }
         let held = Held { _canceller: canceller, _in_flight: in_flight, guard, permit };
-        let request = Request::from_parts(parts, body);
-        let stack = self.0.stack.clone();
-        PipelineFuture::Waiting { next: Some((request, held, operation)), stack, deadline, protocol }
+        let next = Some((Request::from_parts(parts, body), held));
+        PipelineFuture::Waiting { next, stack: self.0.stack.clone() }
     }
-}
-
-/// What of a refused request is still to be read.
-fn remains(parts: &Parts, body: Body) -> Option<Box<Remains>> {
-    Remains::of(parts.version, body).map(Box::new)
 }
 
 fn too_many_headers(headers: &HeaderMap, limit: usize) -> Response<Body> {
@@ -339,27 +331,26 @@ pin_project_lite::pin_project! {
     pub(crate) enum PipelineFuture {
         // Nothing was done for it yet.
         Waiting {
-            next: Option<(Request<Body>, Held, Operation)>,
+            next: Option<(Request<Body>, Held)>,
             stack: Stack,
-            deadline: Option<Instant>,
-            protocol: Protocol,
         },
         Running {
             #[pin]
             future: <Stack as Service<Request<Body>>>::Future,
             outcome: Outcome,
             held: Option<Held>,
-            operation: Operation,
+            // Whether the answer is a stream.
+            streams: bool,
         },
         Refused {
             response: Option<Response<Body>>,
-            remains: Option<Box<Remains>>,
+            remains: Remains,
         },
     }
 }
 
 impl PipelineFuture {
-    fn refused(response: Response<Body>, remains: Option<Box<Remains>>) -> Self {
+    fn refused(response: Response<Body>, remains: Remains) -> Self {
         Self::Refused { response: Some(response), remains }
     }
 }
@@ -368,20 +359,19 @@ impl Future for PipelineFuture {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Self::Output> {
-        if let Projected::Waiting { next, stack, deadline, protocol } = self.as_mut().project()
-            && let Some((request, mut held, operation)) = next.take()
+        if let Projected::Waiting { next, stack } = self.as_mut().project()
+            && let Some((request, mut held)) = next.take()
+            && let Some(Scope { cx, protocol, operation, outcome, .. }) = request.extensions().get()
         {
-            let next = match held.begin(*deadline, request.headers()) {
+            let next = match held.begin(cx.deadline(), request.headers()) {
                 Ok(()) => {
-                    let outcome = request.extensions().get::<Scope>().map(|scope| scope.outcome.clone());
-                    let outcome = outcome.unwrap_or_default();
-                    Self::Running { future: stack.call(request), outcome, held: Some(held), operation }
+                    let (outcome, streams) = (outcome.clone(), operation.kind().server_streams());
+                    Self::Running { future: stack.call(request), outcome, held: Some(held), streams }
                 }
                 Err(refusal) => {
                     tracing::debug!(operation = operation.path(), reason = refusal.reason(), "call refused");
                     let response = held.guard.answer(refusal, *protocol, request.headers());
-                    let (parts, body) = request.into_parts();
-                    Self::refused(response, remains(&parts, body))
+                    Self::refused(response, Remains::of(request.version(), request.into_body()))
                 }
             };
             self.set(next);
@@ -389,24 +379,17 @@ impl Future for PipelineFuture {
         let response = match self.as_mut().project() {
             Projected::Waiting { .. } => Response::default(),
             Projected::Refused { response, remains } => {
-                if let Some(remains) = remains {
-                    ready!(remains.poll(task));
-                }
-                *remains = None;
+                ready!(remains.poll(task));
                 response.take().unwrap_or_default()
             }
-            Projected::Running { future, outcome, held, operation } => {
+            Projected::Running { future, outcome, held, streams } => {
                 // The outermost layer renders every error.
                 let response = ready!(future.poll(task)).unwrap_or_default();
                 let mut held = held.take();
                 if let Some(held) = &mut held {
                     held.end(outcome);
                 }
-                if operation.kind().server_streams() {
-                    response.map(|body| body.on_end(move |_| drop(held)))
-                } else {
-                    response
-                }
+                if *streams { response.map(|body| body.on_end(move |_| drop(held))) } else { response }
             }
         };
         Poll::Ready(Ok(response))

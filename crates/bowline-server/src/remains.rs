@@ -21,8 +21,10 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// The most bytes that are read: a stream's first window, 64 KiB. Whoever has more to send waits to be allowed to.
 const MOST: usize = 64 * 1024;
 
-/// The rest of a request.
-pub(crate) struct Remains {
+/// The rest of a request, as long as it is read.
+pub(crate) struct Remains(Option<Box<Rest>>);
+
+struct Rest {
     body: Body,
     bytes: usize,
     until: Option<Pin<Box<Sleep>>>,
@@ -31,13 +33,23 @@ pub(crate) struct Remains {
 impl Remains {
     /// What is to be read before a request is refused, if there is something. Over HTTP/1 there is not: there the body is asked
     /// for by reading it (`expect: 100-continue`), and the connection ends with the answer.
-    pub(crate) fn of(version: Version, body: Body) -> Option<Self> {
+    pub(crate) fn of(version: Version, body: Body) -> Self {
         let is_streamed = version == Version::HTTP_2 && !body.is_end_stream();
-        is_streamed.then_some(Self { body, bytes: 0, until: None })
+        Self(is_streamed.then(|| Box::new(Rest { body, bytes: 0, until: None })))
     }
 
     /// Ready when nothing more comes, or is waited for.
     pub(crate) fn poll(&mut self, task: &mut Task<'_>) -> Poll<()> {
+        if let Some(rest) = &mut self.0 {
+            ready!(rest.poll(task));
+            self.0 = None;
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Rest {
+    fn poll(&mut self, task: &mut Task<'_>) -> Poll<()> {
         while let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(task) {
             let Some(Ok(frame)) = frame else { return Poll::Ready(()) };
             self.bytes += frame.data_ref().map_or(0, bytes::Bytes::len);
@@ -83,7 +95,7 @@ mod tests {
 
     async fn waited(parts: &[usize], more: bool) -> Duration {
         let body = Body::new(Parts(parts.iter().copied().collect(), more));
-        let mut remains = Remains::of(Version::HTTP_2, body).unwrap();
+        let mut remains = Remains::of(Version::HTTP_2, body);
         let began = Instant::now();
         std::future::poll_fn(|task| remains.poll(task)).await;
         began.elapsed()
@@ -95,7 +107,7 @@ mod tests {
         assert_eq!(waited(&[5, 10], false).await, Duration::ZERO);
         assert_eq!(waited(&[5], true).await, PATIENCE);
         assert_eq!(waited(&[MOST, 1], true).await, Duration::ZERO);
-        assert!(Remains::of(Version::HTTP_2, Body::empty()).is_none());
-        assert!(Remains::of(Version::HTTP_11, Body::full("a")).is_none(), "to read it is to ask for it");
+        assert!(Remains::of(Version::HTTP_2, Body::empty()).0.is_none());
+        assert!(Remains::of(Version::HTTP_11, Body::full("a")).0.is_none(), "to read it is to ask for it");
     }
 }

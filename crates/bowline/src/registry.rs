@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bowline_client::{Channel, ChannelOptions, SLOT};
 use bowline_core::{Error, Result, WrapErr};
-use bowline_discovery::{Discovery, DiskSnapshots, Dns, Registrar, Resolver};
+use bowline_discovery::{Discovery, DiskSnapshots, Dns, Registrar, Resolver, Target};
 use bowline_registry_bowline::{BowlineRegistry, Options, WithSlot};
 use bowline_telemetry::CallMetrics;
 
@@ -70,9 +70,9 @@ fn ours(settings: &RegistrySettings, env: &str, calls: &CallMetrics) -> Result<A
     options.namespace.clone_from(&settings.namespace);
     env.clone_into(&mut options.env);
     // All that a process says goes to one node, which renews what it granted: so each has a channel of its own.
-    let nodes = match settings.target.strip_prefix("static:///") {
-        Some(nodes) => nodes.split(',').map(|node| format!("static:///{node}")).collect(),
-        None => vec![settings.target.clone()],
+    let nodes = match settings.target.parse()? {
+        Target::Static(nodes) => nodes.iter().map(ToString::to_string).collect(),
+        _ => vec![settings.target.clone()],
     };
     let callers = nodes.iter().map(|node| {
         let caller = channel(node, ChannelOptions::default(), calls)?.caller()?;

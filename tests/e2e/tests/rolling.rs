@@ -17,8 +17,8 @@ use shop_api::interface::v1::{GetHomeRequest, GetItemRequest, shop_service};
 /// Each test measures under load and needs the machine for itself.
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// Requests a second: what debug builds of eleven processes do with ease on two processors, for this is not about overload.
-const RATE: u32 = 150;
+/// Requests a second.
+const RATE: u32 = 300;
 /// One home page, with its three services, among so many items.
 const HOME_EVERY: usize = 10;
 
@@ -108,11 +108,11 @@ async fn killing_an_instance_fails_only_what_was_in_flight_on_it() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let mut fleet = fleet().await;
     let running = load(&fleet);
-    running.more(300).await;
+    running.more(600).await;
     let victim = fleet.all(App::Catalog)[0];
     let in_flight = in_flight(&fleet, victim).await;
     fleet.instances[victim].kill().await;
-    running.more(450).await;
+    running.more(900).await;
     let report = running.finish().await;
     let failed = report.sent - report.succeeded;
     println!(

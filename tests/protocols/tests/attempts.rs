@@ -166,6 +166,17 @@ async fn what_is_too_large_or_over_a_quota_is_no_overload() {
 }
 
 #[tokio::test]
+async fn who_is_held_back_from_trying_again_hears_what_went_wrong_at_first() {
+    let breaker = BreakerOptions { least: 1, failures: 0.5, ..BreakerOptions::default() };
+    let running = start(usize::MAX, down, ClientPolicy { breaker: Some(breaker), ..twice_is_fine() });
+    let error = running.ask().await.unwrap_err();
+    assert_eq!((running.asked(), error.message(), error.reason()), (1, "not now", down().reason()));
+    assert!(error.forbids_retry());
+    assert_eq!(running.ask().await.unwrap_err().reason(), "CIRCUIT_OPEN", "this one was not sent");
+    assert_eq!(running.asked(), 1);
+}
+
+#[tokio::test]
 async fn one_of_two_that_refuses_at_once_costs_nobody_a_call_and_attracts_nobody() {
     let stands = Stand::several(2);
     let stage = Stage::new(Balance::default(), &stands);
@@ -380,6 +391,9 @@ async fn what_is_degraded_is_told_hop_by_hop() {
         let answer = http.call("POST", "/testing.v1.Testing/Echo", &json, "{}").await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert_eq!(answer.header("x-bowline-degraded"), if is_well { "" } else { "dependency" });
+        let failed = http.call("POST", "/testing.v1.Testing/Fail", &json, r#"{"how": "NOT_FOUND"}"#).await;
+        assert_ne!(failed.status, 200, "{}", failed.text());
+        assert_eq!(failed.header("x-bowline-degraded"), "", "what failed is no answer");
     }
 }
 

@@ -1,16 +1,16 @@
 //! As many at a time as do not slow each other down.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bowline_core::Instant;
 
 use crate::window::Ticks;
 
-/// How the limit follows the latency: Netflix' `Gradient2` (*concurrency-limits*). Unlike BBR's it is enforced all the time,
-/// from the first interval with enough answers on, and asks nothing of the processor; so it is for services whose bottleneck is elsewhere, such as a disk or a
-/// database. It cannot tell a queue from requests that are more expensive than before.
+/// How the limit follows the latency: Netflix' `Gradient2` (*concurrency-limits*). Unlike BBR's it is enforced all the time, from
+/// the first interval with enough answers on, and asks nothing of the processor; so it is for services whose bottleneck
+/// is elsewhere, such as a disk or a database. It cannot tell a queue from requests that are more expensive than before.
 ///
 /// Per interval: limit ← limit × gradient + √limit, smoothed, where gradient is the latency of the long run × `tolerance`
 /// ÷ the latency of the interval, between 0.5 and 1.
@@ -54,8 +54,8 @@ pub(crate) struct Gradient {
     options: GradientOptions,
     ticks: Ticks,
     worked_out: AtomicU64,
+    /// `u32::MAX` while nothing is known.
     limit: AtomicU32,
-    is_known: AtomicBool,
     answers: AtomicU64,
     nanos: AtomicU64,
     /// The most in flight in this interval.
@@ -76,8 +76,7 @@ impl Gradient {
         Self {
             ticks: Ticks::new(now, options.interval),
             worked_out: AtomicU64::new(0),
-            limit: AtomicU32::new(initial),
-            is_known: AtomicBool::new(false),
+            limit: AtomicU32::new(u32::MAX),
             answers: AtomicU64::new(0),
             nanos: AtomicU64::new(0),
             peak: AtomicU32::new(0),
@@ -99,7 +98,7 @@ impl Gradient {
     }
 
     pub(crate) fn known_limit(&self) -> Option<u32> {
-        self.is_known.load(Ordering::Relaxed).then(|| self.limit.load(Ordering::Relaxed))
+        Some(self.limit.load(Ordering::Relaxed)).filter(|limit| *limit != u32::MAX)
     }
 
     /// A request was answered; `took` includes the time that it waited.
@@ -119,7 +118,6 @@ impl Gradient {
             return;
         }
         self.worked_out.store(tick, Ordering::Relaxed);
-        self.is_known.store(true, Ordering::Relaxed);
         let answers = self.answers.swap(0, Ordering::Relaxed);
         let nanos = self.nanos.swap(0, Ordering::Relaxed);
         let peak = self.peak.swap(0, Ordering::Relaxed);
@@ -132,6 +130,7 @@ impl Gradient {
         }
         // Who does not use half of the limit learns nothing of it.
         if f64::from(peak) < exact.limit / 2.0 {
+            self.limit.store(exact.limit as u32, Ordering::Relaxed);
             return;
         }
         let gradient = (self.options.tolerance * exact.long / short).clamp(0.5, 1.0);

@@ -84,7 +84,7 @@ pin_project_lite::pin_project! {
         },
         Refused {
             error: Option<Error>,
-            remains: Option<Box<Remains>>,
+            remains: Remains,
         },
     }
 }
@@ -106,10 +106,7 @@ impl<S: Inner<Future = F>, F: Future<Output = Result<Response, Error>>> Future f
                     }));
                 }
                 Projected::Refused { error, remains } => {
-                    if let Some(remains) = remains {
-                        ready!(remains.poll(task));
-                    }
-                    *remains = None;
+                    ready!(remains.poll(task));
                     return Poll::Ready(Err(error.take().unwrap_or_else(polled_after_the_end)));
                 }
                 Projected::Waits { waiting, next, guard, criticality, streams } => {
@@ -137,8 +134,7 @@ impl<S: Inner<Future = F>, F: Future<Output = Result<Response, Error>>> Future f
 
 /// A call that is told so once what it brought along is read.
 fn refused<S, F>(refusal: Refusal, request: Request) -> IsolateFuture<S, F> {
-    let version = request.version();
-    let remains = Remains::of(version, request.into_body()).map(Box::new);
+    let remains = Remains::of(request.version(), request.into_body());
     IsolateFuture::Refused { error: Some(refusal.error()), remains }
 }
 

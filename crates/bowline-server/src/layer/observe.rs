@@ -108,7 +108,9 @@ impl Call {
         if let (Protocol::Rest, Some(id)) = (self.protocol, self.cx.request_id()) {
             response.headers_mut().insert(REQUEST_ID, id.to_header());
         }
-        if self.cx.is_degraded() && !response.headers().contains_key(DEGRADED) {
+        // What failed is no answer, be it less or more.
+        let is_answer = self.outcome.code().is_none();
+        if is_answer && self.cx.is_degraded() && !response.headers().contains_key(DEGRADED) {
             if let Some(in_flight) = &self.in_flight {
                 in_flight.degraded(DEPENDENCY);
             }
