@@ -32,7 +32,7 @@ pub struct ServerOptions {
     pub unary_timeout: Option<Duration>,
     /// The most time a stream gets. None: a watch may last for days.
     pub stream_timeout: Option<Duration>,
-    /// How the limit on requests in flight is found; without one there is none. BBR's, with the processors as its floor.
+    /// How the limit on requests in flight is found; without one there is none. BBR's, with the processors that there are.
     pub admission: Option<Algorithm>,
     /// What counts for each operation.
     pub policies: Policies<ServerPolicy>,
@@ -218,7 +218,7 @@ impl Server {
             .inspect_err(|error| tracing::warn!(%error, "overload is told by waiting times alone"))
             .ok();
         if let Algorithm::Bbr(options) = &mut algorithm {
-            options.floor = options.floor.max(meter.as_ref().map_or(1, CpuMeter::processors));
+            options.processors = options.processors.max(meter.as_ref().map_or(1, CpuMeter::processors));
         }
         let cpu = meter.as_ref().map(CpuMeter::load).unwrap_or_default();
         let admission = Admission::new(algorithm, cpu.clone(), Instant::now());

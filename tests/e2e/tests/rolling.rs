@@ -17,8 +17,9 @@ use shop_api::interface::v1::{GetHomeRequest, GetItemRequest, shop_service};
 /// Each test measures under load and needs the machine for itself.
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// Requests a second.
-const RATE: u32 = 300;
+/// Requests a second: few enough that ten processes in debug builds have time for them where others keep the machine busy, so that what is
+/// lost was not shed.
+const RATE: u32 = 100;
 /// One home page, with its three services, among so many items.
 const HOME_EVERY: usize = 10;
 
@@ -84,7 +85,7 @@ async fn restarting_every_process_three_times_loses_no_request_with_and_without_
     let _alone = ONE_AT_A_TIME.lock().await;
     let mut fleet = fleet().await;
     let running = load(&fleet);
-    running.more(300).await;
+    running.more(100).await;
     for _ in 0..3 {
         for index in 1..fleet.instances.len() {
             fleet.instances[index].restart().await;
@@ -108,11 +109,11 @@ async fn killing_an_instance_fails_only_what_was_in_flight_on_it() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let mut fleet = fleet().await;
     let running = load(&fleet);
-    running.more(600).await;
+    running.more(200).await;
     let victim = fleet.all(App::Catalog)[0];
     let in_flight = in_flight(&fleet, victim).await;
     fleet.instances[victim].kill().await;
-    running.more(900).await;
+    running.more(300).await;
     let report = running.finish().await;
     let failed = report.sent - report.succeeded;
     println!(
@@ -120,8 +121,8 @@ async fn killing_an_instance_fails_only_what_was_in_flight_on_it() {
         report.sent
     );
     // What is in flight when the signal arrives cannot be seen from outside; at this rate and this latency it is a handful.
-    // Anything that is not about that would be a stream of failures: 450 requests a side went on after the kill.
-    assert!(failed <= 20, "{:#?}", report.failures);
+    // Anything that is not about that would be a stream of failures: 150 requests a side went on after the kill.
+    assert!(failed <= 10, "{:#?}", report.failures);
 }
 
 async fn in_flight(fleet: &Fleet, index: usize) -> usize {

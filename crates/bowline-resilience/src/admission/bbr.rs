@@ -19,17 +19,20 @@ use crate::window::{Ticks, Window};
 /// - Times are in nanoseconds, and are the handlers' own: the time from the admission to the first step is measured by
 ///   itself, as the queue that it is. Rounded to whole milliseconds, a service that answers in 0.3 ms has its limit
 ///   wrong by three times.
-/// - An overload is a queue: all requests of a bucket waited before their first step, which is where an async service
-///   queues. The processor's load alone says nothing of this service, for others may be who is busy; when it is high, a
+/// - An overload is a queue: request after request waits before its first step, which is where an async service queues. The processor's load alone says nothing of this service, for others may be who is busy; when it is high, a
 ///   shorter wait is enough. It is smoothed over 200 ms, not over seconds ([`CpuLoad`](crate::CpuLoad)).
+/// - A queue has to last, as in CoDel. A process that others held up for a moment finds all that came meanwhile, and does it
+///   in no time. Until a queue lasts, a burst is let in as far as it can be done within `too_long`. While it has not been long
+///   that there was too much to do, each queue is.
 /// - What is shed after the queue is gone does not prolong the time in which the limit is enforced.
 /// - Only successes count. What fails fast would raise the limit.
 /// - In a long overload the window has only answers that waited, and the limit would follow its own queue. So each
 ///   `probe_every` it is lowered for a moment, to see how long an answer takes without one (BBR's ProbeRTT).
-/// - The limit is never below `floor`: with no more requests than processors nobody waits for one. And it leaves room for
-///   chance, four times the square root of what there is on average, or it would shed a load that the service can do.
-/// - Who waits for `too_long` before its first step tells of an overload at once, and gives up its place: a burst that
-///   was let in before anybody noticed does not hold up those that come after it.
+/// - A service with little to do has not shown what it can do. So the limit is never below what its `processors` do within
+///   `queue`, by the time that an answer takes, nor below one for each. And it leaves room for chance, four times
+///   the square root of what there is on average, or it would shed a load that the service can do.
+/// - Who waits for `too_long` before its first step while there is too much to do gives up its place: a burst that was let
+///   in before anybody noticed does not hold up those that come after it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BbrOptions {
     /// Over how long the best is remembered: 10 s.
@@ -40,19 +43,20 @@ pub struct BbrOptions {
     pub cpu: f64,
     /// That shorter one: 1 ms.
     pub short_queue: Duration,
-    /// How long every request of a bucket waited at least before its first step, for that to be too much: 5 ms, CoDel's
-    /// target (RFC 8289, 4.4).
+    /// How long each request waits before its first step, for that to be too much: 5 ms, CoDel's target (RFC 8289, 4.4).
     pub queue: Duration,
     /// How long one waits before its first step that should not have been let in: 100 ms, CoDel's interval.
     pub too_long: Duration,
+    /// How long each has to wait until there is too much to do: 100 ms, CoDel's interval.
+    pub lasting: Duration,
     /// How long the limit is still enforced after something was shed because of a queue: 1 s.
     pub cooling: Duration,
     /// How often the limit is lowered in an overload: 10 s, BBR's.
     pub probe_every: Duration,
     /// What it is lowered to: 0.5 of it, as in BBR's second version.
     pub probe: f64,
-    /// The lowest limit: what the machine does at the same time. 1 if that is not known.
-    pub floor: u32,
+    /// How many things the machine does at the same time: 1 if that is not known.
+    pub processors: u32,
 }
 
 impl Default for BbrOptions {
@@ -64,10 +68,11 @@ impl Default for BbrOptions {
             short_queue: Duration::from_millis(1),
             queue: Duration::from_millis(5),
             too_long: Duration::from_millis(100),
+            lasting: Duration::from_millis(100),
             cooling: Duration::from_secs(1),
             probe_every: Duration::from_secs(10),
             probe: 0.5,
-            floor: 1,
+            processors: 1,
         }
     }
 }
@@ -85,12 +90,16 @@ pub(crate) struct Bbr {
     limit: AtomicU32,
     /// The limit as it is when it is not lowered.
     full: AtomicU32,
-    /// The last tick in which there was a queue.
-    queued: AtomicU64,
+    /// As far as a burst is let in.
+    burst: AtomicU32,
+    /// For how long one first step after the other was taken too late, in nanoseconds and one more; 0 while they are not.
+    late_for: AtomicU64,
+    /// When the last of them was.
+    late: AtomicU64,
+    /// The nanoseconds between two first steps that the service needs itself; in more of them others held it up.
+    gap: AtomicU64,
     /// When something was shed because of one, as nanoseconds and one more; 0 if never.
     shed: AtomicU64,
-    /// The shortest wait before a first step in this tick; `u64::MAX` if there was none.
-    waited: AtomicU64,
     floor_time: Mutex<FloorTime>,
 }
 
@@ -113,9 +122,11 @@ impl Bbr {
             worked_out: AtomicU64::new(0),
             limit: AtomicU32::new(u32::MAX),
             full: AtomicU32::new(u32::MAX),
-            queued: AtomicU64::new(0),
+            burst: AtomicU32::new(u32::MAX),
+            late_for: AtomicU64::new(0),
+            late: AtomicU64::new(0),
+            gap: AtomicU64::new(GAP),
             shed: AtomicU64::new(0),
-            waited: AtomicU64::new(u64::MAX),
             floor_time: Mutex::default(),
             options,
         }
@@ -128,8 +139,13 @@ impl Bbr {
             self.work_out(tick, cpu >= self.options.cpu, now);
         }
         let limit = self.limit.load(Ordering::Relaxed);
-        let enforced = || self.queued.load(Ordering::Relaxed) == tick || self.has_shed_lately(now);
-        (limit != u32::MAX && enforced()).then_some(limit)
+        if limit == u32::MAX {
+            return None;
+        }
+        if self.is_overloaded(now) {
+            return Some(limit);
+        }
+        self.has_queue(now).then(|| self.burst.load(Ordering::Relaxed))
     }
 
     /// What would be enforced; `None` while nothing is known.
@@ -142,28 +158,67 @@ impl Bbr {
         self.full.load(Ordering::Relaxed)
     }
 
-    fn has_shed_lately(&self, now: Instant) -> bool {
+    /// Whether there is too much to do: a queue lasts, or is back after one that did, or was there a moment ago.
+    fn is_overloaded(&self, now: Instant) -> bool {
+        self.has_lasting_queue(now) || self.has_shed_within(self.options.cooling, now)
+    }
+
+    /// Whether the last first step was taken too late, and not long ago.
+    fn has_queue(&self, now: Instant) -> bool {
+        let lately = || {
+            let gaps = Duration::from_nanos(MOST_GAPS * self.gap.load(Ordering::Relaxed));
+            self.is_within(gaps.max(self.options.lasting), self.late.load(Ordering::Relaxed), now)
+        };
+        self.late_for.load(Ordering::Relaxed) > 0 && lately()
+    }
+
+    fn has_lasting_queue(&self, now: Instant) -> bool {
+        let lasts = || self.late_for.load(Ordering::Relaxed) > self.options.lasting.as_nanos() as u64;
+        self.has_queue(now) && (lasts() || self.has_shed_within(AGAIN * self.options.cooling, now))
+    }
+
+    fn has_shed_within(&self, time: Duration, now: Instant) -> bool {
         let shed = self.shed.load(Ordering::Relaxed);
-        shed > 0 && self.ticks.nanos(now).saturating_sub(shed - 1) < self.options.cooling.as_nanos() as u64
+        shed > 0 && self.is_within(time, shed, now)
+    }
+
+    /// Whether no more than `time` has passed since then.
+    fn is_within(&self, time: Duration, since: u64, now: Instant) -> bool {
+        self.stamp(now).saturating_sub(since) < time.as_nanos() as u64
+    }
+
+    /// Nanoseconds and one more: never 0.
+    fn stamp(&self, now: Instant) -> u64 {
+        self.ticks.nanos(now) + 1
     }
 
     /// Something was shed.
     pub(crate) fn has_shed(&self, now: Instant) {
-        if self.queued.load(Ordering::Relaxed) == self.ticks.at(now) {
-            self.shed.store(self.ticks.nanos(now) + 1, Ordering::Relaxed);
+        if self.has_lasting_queue(now) {
+            self.shed.store(self.stamp(now), Ordering::Relaxed);
         }
     }
 
     /// A request took its first step after waiting so long; true if that was too long.
-    pub(crate) fn waited(&self, wait: Duration, now: Instant) -> bool {
-        let nanos = wait.as_nanos() as u64;
-        if nanos < self.waited.load(Ordering::Relaxed) {
-            self.waited.fetch_min(nanos, Ordering::Relaxed);
+    pub(crate) fn waited(&self, wait: Duration, cpu: f64, now: Instant) -> bool {
+        let too_much = if cpu >= self.options.cpu { self.options.short_queue } else { self.options.queue };
+        if wait < too_much {
+            // Most are in time, and write nothing.
+            if self.late_for.load(Ordering::Relaxed) > 0 {
+                self.late_for.store(0, Ordering::Relaxed);
+            }
+            return false;
         }
-        if wait >= self.options.too_long / 2 {
-            self.queued.store(self.ticks.at(now), Ordering::Relaxed);
+        // After a while in which nobody asked it begins anew; a moment in which nobody was served counts for little.
+        if self.has_queue(now) {
+            let before = self.late.swap(self.stamp(now), Ordering::Relaxed);
+            let gap = self.stamp(now).saturating_sub(before);
+            self.late_for.fetch_add(gap.min(self.gap.load(Ordering::Relaxed)), Ordering::Relaxed);
+        } else {
+            self.late.store(self.stamp(now), Ordering::Relaxed);
+            self.late_for.store(1, Ordering::Relaxed);
         }
-        wait >= self.options.too_long
+        wait >= self.options.too_long && self.is_overloaded(now)
     }
 
     /// A request succeeded.
@@ -175,19 +230,11 @@ impl Bbr {
     fn work_out(&self, tick: u64, is_busy: bool, now: Instant) {
         let Ok(mut floor_time) = self.floor_time.try_lock() else { return };
         // Somebody's time may be a moment behind another's.
-        let before = self.worked_out.load(Ordering::Relaxed);
-        if before >= tick {
+        if self.worked_out.load(Ordering::Relaxed) >= tick {
             return;
         }
         self.worked_out.store(tick, Ordering::Relaxed);
-        let waited = self.waited.swap(u64::MAX, Ordering::Relaxed);
-        // With a tick in between in which nobody asked, nobody waits.
-        let too_much = if is_busy { self.options.short_queue } else { self.options.queue };
-        let queues = before + 1 == tick && waited != u64::MAX && waited > too_much.as_nanos() as u64;
-        if queues {
-            self.queued.store(tick, Ordering::Relaxed);
-        }
-        let overloaded = is_busy || queues || self.has_shed_lately(now);
+        let overloaded = is_busy || self.is_overloaded(now);
         let (mut most, mut shortest, mut last) = (0, u64::MAX, u64::MAX);
         for (own, [passed, nanos]) in self.window.buckets(tick) {
             if own == tick || passed == 0 {
@@ -207,10 +254,15 @@ impl Bbr {
         let probing = floor_time.update(tick, overloaded, shortest, last, &self.options, &self.ticks);
         let bucket = self.ticks.length().as_secs_f64();
         let limit = most as f64 * floor_time.nanos as f64 / 1e9 / bucket;
-        let limit = limit.max(f64::from(self.options.floor.max(1)));
+        let processors = f64::from(self.options.processors.max(1));
+        let within = |time: Duration| processors * (time.as_nanos() as f64 / floor_time.nanos.max(1) as f64);
+        let limit = limit.max(processors).max(within(self.options.queue));
         let full = limit + CHANCE * limit.sqrt();
         let limit = if probing { (limit * self.options.probe).max(1.0) } else { full };
         let whole = |limit: f64| limit.ceil().min(f64::from(u32::MAX - 1)) as u32;
+        self.gap.store((floor_time.nanos / processors as u64).clamp(GAP, MOST_GAP), Ordering::Relaxed);
+        let burst = within(self.options.too_long).max(full * BURST);
+        self.burst.store(whole(burst), Ordering::Relaxed);
         self.full.store(whole(full), Ordering::Relaxed);
         self.limit.store(whole(limit), Ordering::Relaxed);
     }
@@ -218,6 +270,19 @@ impl Bbr {
 
 /// How many standard deviations of a random number of requests are let in on top of their mean.
 const CHANCE: f64 = 4.0;
+
+/// How many times the limit a burst may be, of a service that waits for something else than a processor.
+const BURST: f64 = 4.0;
+
+/// For so many times `cooling` after there was too much to do, a queue need not last.
+const AGAIN: u32 = 2;
+
+/// The nanoseconds between two first steps that any service may need itself, and the most that one may: 10 ms and 1 s.
+const GAP: u64 = 10_000_000;
+const MOST_GAP: u64 = 1_000_000_000;
+
+/// After so many of them without a first step nothing is known of a queue.
+const MOST_GAPS: u64 = 4;
 
 /// A probe lasts for two answers that began before it, and two buckets.
 const PROBE_ANSWERS: u64 = 2;

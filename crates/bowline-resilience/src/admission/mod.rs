@@ -227,7 +227,8 @@ impl Permit {
     pub fn begun(&mut self, now: Instant) -> Result<(), Overloaded> {
         self.begun = Some(now);
         let Limit::Bbr(bbr) = &self.admission.limit else { return Ok(()) };
-        let too_long = bbr.waited(now.saturating_duration_since(self.admitted), now);
+        let too_long =
+            bbr.waited(now.saturating_duration_since(self.admitted), self.admission.cpu.get(), now);
         match bbr.known_limit() {
             Some(limit) if too_long && self.criticality < Criticality::CriticalPlus => {
                 bbr.has_shed(now);

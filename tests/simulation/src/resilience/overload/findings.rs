@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bowline_core::Criticality;
 
-use super::{CALLERS, CAPACITY, Load, MIX, PATIENCE, SURGE, Seen, Shedder, run};
+use super::{CALLERS, CAPACITY, Load, MIX, Others, PATIENCE, SURGE, Seen, Shedder, run};
 use crate::resilience::Plan;
 use crate::resilience::numbers::mean;
 use crate::resilience::report::{Axis, Bars, Lines, Section, Table, Unit};
@@ -52,6 +52,7 @@ pub fn section(plan: &Plan) -> Section {
     }
     mostly_critical(&mut section, plan);
     cold_start(&mut section, plan);
+    busy_machine(&mut section, plan);
     flood(&mut section, shedders, plan);
     plots(&mut section, &all);
     tables(&mut section, &all);
@@ -142,6 +143,20 @@ fn cold_start(section: &mut Section, plan: &Plan) {
         0.95,
         Unit::Percent,
     );
+}
+
+/// Others keep the machine busy, and the server has less to do than what they leave it.
+fn busy_machine(section: &mut Section, plan: &Plan) {
+    let cases = [
+        ("others hold the server up for up to 150 ms each second, at 0.3×", Others::InTurns, 0.3, 0.999),
+        // Of what two processors do that is four fifths: by chance there are sometimes twenty at a time.
+        ("others leave the server two processors of eight, at 0.2×", Others::Always, 0.2, 0.995),
+    ];
+    for (name, others, times, wanted) in cases {
+        let load = Load::beside(others, times);
+        let success = mean(plan.seeds().map(|seed| run(Shedder::Ours, &load, seed).served()));
+        section.at_least(format!("{name}: answered in time"), success, wanted, Unit::Percent);
+    }
 }
 
 /// One caller sends nineteen in twenty of ten times the capacity; what the others ask for together is half of it.

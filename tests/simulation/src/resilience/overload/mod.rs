@@ -13,7 +13,7 @@ use std::time::Duration;
 use bowline_core::Criticality;
 
 pub use findings::section;
-pub(crate) use server::{CALLERS, Load, SURGE, Seen, run};
+pub(crate) use server::{CALLERS, Load, Others, SURGE, Seen, run};
 
 /// What decides in the simulation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

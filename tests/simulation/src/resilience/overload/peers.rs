@@ -42,7 +42,7 @@ impl Gate {
             Self::Ours { admission: Admission::new(algorithm, cpu.clone(), now), cpu }
         };
         match shedder {
-            Shedder::Ours => ours(Algorithm::Bbr(BbrOptions { floor: processors, ..BbrOptions::default() })),
+            Shedder::Ours => ours(Algorithm::Bbr(BbrOptions { processors, ..BbrOptions::default() })),
             Shedder::Gradient => ours(Algorithm::Gradient(GradientOptions::default())),
             Shedder::None => Self::None { in_flight: 0 },
             Shedder::Aegis => Self::Aegis(Aegis::default()),

@@ -21,18 +21,36 @@ pub(crate) struct Load {
     pub(crate) mix: [(Criticality, u64); 4],
     /// The part of all requests that the first of ten callers sends; the others share the rest.
     pub(crate) first: f64,
+    /// What others on the machine take.
+    pub(crate) others: Others,
+}
+
+/// Others on the machine, who keep it busy: the processor's load says 100 %, whatever this server does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Others {
+    /// There are none.
+    None,
+    /// They hold the server up for up to 150 ms, each second at the mean.
+    InTurns,
+    /// They leave it two processors of eight.
+    Always,
 }
 
 impl Load {
     /// Half of the capacity for 15 s, `times` of it for 30 s, and half of it again for 10 s.
     pub(crate) fn surge(times: f64) -> Self {
         let phases = vec![(Duration::ZERO, 0.5), (SURGE.0, times), (SURGE.1, 0.5)];
-        Self { phases, end: SURGE.1 + Duration::from_secs(10), mix: MIX, first: 0.5 }
+        Self { phases, end: SURGE.1 + Duration::from_secs(10), mix: MIX, first: 0.5, others: Others::None }
     }
 
     /// `times` of the capacity from the first moment on, for 20 s.
     pub(crate) fn cold(times: f64) -> Self {
         Self { phases: vec![(Duration::ZERO, times)], end: Duration::from_secs(20), ..Self::surge(times) }
+    }
+
+    /// `times` of the capacity for 60 s, beside others.
+    pub(crate) fn beside(others: Others, times: f64) -> Self {
+        Self { end: Duration::from_secs(60), others, ..Self::cold(times) }
     }
 }
 
@@ -40,6 +58,12 @@ impl Load {
 pub(crate) const SURGE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(45));
 
 const PROCESSORS: usize = 8;
+/// What is left of them, where others have the rest.
+const LEFT: usize = 2;
+/// How long others hold the server up at most.
+const PAUSE: Duration = Duration::from_millis(150);
+/// How long it goes on between two such times, at the mean.
+const BETWEEN: Duration = Duration::from_secs(1);
 const SERVICE: (f64, f64) = (0.002, 0.006);
 /// What a refusal costs, of a request.
 const REFUSAL: f64 = 0.01;
@@ -51,6 +75,9 @@ enum Event {
     Arrives,
     Done(Job),
     Sample,
+    /// Others hold the server up.
+    Pause,
+    Resume,
 }
 
 struct Request {
@@ -96,6 +123,8 @@ struct World {
     load: Load,
     queue: VecDeque<Job>,
     idle: usize,
+    /// Until when others hold it up.
+    paused: Duration,
     busy: Duration,
     ends: Vec<End>,
     refused_blindly: u32,
@@ -112,7 +141,8 @@ pub(crate) fn run(shedder: Shedder, load: &Load, seed: u64) -> Seen {
         gate,
         load: load.clone(),
         queue: VecDeque::new(),
-        idle: PROCESSORS,
+        idle: if load.others == Others::Always { LEFT } else { PROCESSORS },
+        paused: Duration::ZERO,
         busy: Duration::ZERO,
         ends: Vec::new(),
         refused_blindly: 0,
@@ -120,12 +150,21 @@ pub(crate) fn run(shedder: Shedder, load: &Load, seed: u64) -> Seen {
     };
     world.engine.after(Duration::ZERO, Event::Arrives);
     world.engine.after(SAMPLE, Event::Sample);
+    if load.others == Others::InTurns {
+        world.engine.after(BETWEEN, Event::Pause);
+    }
     while let Some(event) = world.engine.next() {
         match event {
             Event::Arrives => world.arrives(),
-            Event::Done(job) => world.done(job),
+            Event::Done(job) => match world.paused.checked_sub(world.engine.time()) {
+                Some(left) if !left.is_zero() => world.engine.after(left, Event::Done(job)),
+                _ => world.done(job),
+            },
+            Event::Pause => world.pauses(),
+            Event::Resume => world.start(),
             Event::Sample => {
-                let busy = world.busy.as_secs_f64() / (SAMPLE.as_secs_f64() * PROCESSORS as f64);
+                let own = world.busy.as_secs_f64() / (SAMPLE.as_secs_f64() * PROCESSORS as f64);
+                let busy = if load.others == Others::None { own } else { 1.0 };
                 world.busy = Duration::ZERO;
                 world.gate.sampled(busy.min(1.0), world.engine.time());
                 if world.engine.time() < load.end {
@@ -172,8 +211,20 @@ impl World {
         self.start();
     }
 
+    fn pauses(&mut self) {
+        let now = self.engine.time();
+        if now >= self.load.end {
+            return;
+        }
+        let lasts = PAUSE.mul_f64(self.rng.unit());
+        self.paused = now + lasts;
+        self.engine.after(lasts, Event::Resume);
+        let next = lasts + BETWEEN.mul_f64(exponential(&self.rng));
+        self.engine.after(next, Event::Pause);
+    }
+
     fn start(&mut self) {
-        while self.idle > 0 {
+        while self.idle > 0 && self.engine.time() >= self.paused {
             let Some(mut job) = self.queue.pop_front() else { return };
             let now = self.engine.time();
             let takes = match &mut job {
@@ -213,6 +264,11 @@ impl Seen {
     pub(crate) fn goodput(&self, from: Duration, to: Duration) -> f64 {
         let good = self.ends.iter().filter(|end| end.in_time && (from..to).contains(&end.ended)).count();
         good as f64 / (to - from).as_secs_f64()
+    }
+
+    /// The part of all requests that was answered in time.
+    pub(crate) fn served(&self) -> f64 {
+        self.ends.iter().filter(|end| end.in_time).count() as f64 / self.ends.len().max(1) as f64
     }
 
     /// The latency that so many of the admitted were below, in seconds.
