@@ -184,6 +184,18 @@ async fn of_two_states_the_one_with_the_later_dirty_timestamp_counts() {
 }
 
 #[tokio::test]
+async fn who_does_not_order_its_words_is_heard_also_after_one_from_the_future() {
+    let real = Real::start(Config::default());
+    let year_2100 = 4_102_444_800_000_000_000_u64;
+    post(&real, "register", &format!("{WHOLE}&dirty_timestamp={year_2100}")).await;
+    let moved = WHOLE.replace("172.1.1.1", "172.1.1.2");
+    assert_eq!(post(&real, "register", &moved).await["code"], json!(0));
+    let instance = fetch(&real, "provider", 1).await["data"]["instances"]["sh1"][0].clone();
+    assert_eq!(instance["addrs"][0], json!("http://172.1.1.2:8000"));
+    assert_eq!(instance["dirty_timestamp"], json!(year_2100 + 1));
+}
+
+#[tokio::test]
 async fn a_malformed_request_is_refused_with_the_name_of_its_fault() {
     let real = Real::start(Config::default());
     for (form, fault) in [

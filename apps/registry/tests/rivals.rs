@@ -1,0 +1,116 @@
+//! Two processes of one node's name, and who only says so.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, not marked as tests")]
+
+mod common;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bowline_core::task::Tracker;
+use bowline_tests_support::PATIENCE;
+use chitchat::transport::UdpTransport;
+use chitchat::{ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, ProtocolVersion};
+use common::members::{Member, peers};
+
+/// Why a node has left.
+async fn ended(member: &mut Member) -> String {
+    let ended = tokio::time::timeout(PATIENCE, member.ended.wait_for(Option::is_some)).await;
+    ended.unwrap().unwrap().as_ref().unwrap().to_string()
+}
+
+fn is_there(member: &Member) -> bool {
+    member.ended.borrow().is_none()
+}
+
+#[tokio::test]
+async fn of_two_processes_of_one_name_the_younger_hears_of_the_elder_and_the_elder_stays() {
+    let at = [peers(), peers()];
+    let elder = Member::start("registry-0", "a", at[0], &at).await;
+    elder.node().serves().await;
+    let mut younger = Member::start("registry-0", "a", at[1], &at).await;
+    let mut youngest = Member::start("registry-0", "a", peers(), &at).await;
+    let why = ended(&mut younger).await;
+    assert!(why.contains(&at[0].to_string()) && why.contains("`cluster.node` of its own"), "{why}");
+    // Of which of the two that were there before it, is all the same.
+    let why = ended(&mut youngest).await;
+    assert!(at.iter().any(|at| why.contains(&at.to_string())), "{why}");
+    assert!(is_there(&elder));
+}
+
+/// Somebody who gossips that he is this node, since long before it began.
+async fn stranger(name: &str, at: SocketAddr, seed: SocketAddr) -> ChitchatHandle {
+    let config = ChitchatConfig {
+        chitchat_id: ChitchatId::new(name, 1, at),
+        cluster_id: "registry".into(),
+        gossip_interval: Duration::from_millis(250),
+        listen_addr: at,
+        seed_nodes: vec![seed.to_string()],
+        failure_detector_config: FailureDetectorConfig::default(),
+        marked_for_deletion_grace_period: Duration::from_secs(3600),
+        catchup_callback: None,
+        extra_liveness_predicate: None,
+        protocol_version: ProtocolVersion::V0,
+    };
+    chitchat::spawn_chitchat(config, vec![("zone".into(), "a".into())], &UdpTransport).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_strangers_word_that_he_has_a_nodes_name_ends_nobody() {
+    let member = Member::start("registry-0", "a", peers(), &[]).await;
+    member.node().serves().await;
+    let at = peers();
+    // Where he says to be, somebody answers, who is no node.
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (listener, count, tasks) =
+        (tokio::net::TcpListener::bind(at).await.unwrap(), Arc::clone(&asked), Tracker::new());
+    tasks.spawn(async move {
+        while listener.accept().await.is_ok() {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let stranger = stranger("registry-0", at, member.peers).await;
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while asked.load(Ordering::Relaxed) < 3 {
+            assert!(is_there(&member));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    waited.await.expect("it is asked whether it is this node");
+    assert!(is_there(&member));
+    stranger.abort();
+    tasks.abort();
+}
+
+#[tokio::test]
+async fn that_a_node_of_another_name_is_where_a_stranger_says_to_be_ends_nobody() {
+    let at = [peers(), peers()];
+    let member = Member::start("registry-0", "a", at[0], &at).await;
+    let other = Member::start("registry-1", "a", at[1], &at).await;
+    other.node().serves().await;
+    let (at, tasks) = (peers(), Tracker::new());
+    let listener = tokio::net::TcpListener::bind(at).await.unwrap();
+    let (asked, there) = (Arc::new(AtomicUsize::new(0)), other.peers);
+    let count = Arc::clone(&asked);
+    // He hands on who comes.
+    tasks.spawn(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::Relaxed);
+            let Ok(mut to) = tokio::net::TcpStream::connect(there).await else { continue };
+            _ = tokio::time::timeout(common::SEC, tokio::io::copy_bidirectional(&mut from, &mut to)).await;
+        }
+    });
+    let stranger = stranger("registry-0", at, member.peers).await;
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while asked.load(Ordering::Relaxed) < 3 {
+            assert!(is_there(&member));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    waited.await.expect("it is asked whether it is this node");
+    assert!(is_there(&member) && is_there(&other));
+    stranger.abort();
+    tasks.abort();
+}
