@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bowline_core::task::Tracker;
-use bowline_tests_support::PATIENCE;
+use bowline_tests_support::{PATIENCE, eventually};
 use chitchat::transport::UdpTransport;
 use chitchat::{ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, ProtocolVersion};
 use common::members::{Member, peers};
+use serde_json::json;
 
 /// Why a node has left.
 async fn ended(member: &mut Member) -> String {
@@ -38,6 +39,38 @@ async fn of_two_processes_of_one_name_the_younger_hears_of_the_elder_and_the_eld
     let why = ended(&mut youngest).await;
     assert!(at.iter().any(|at| why.contains(&at.to_string())), "{why}");
     assert!(is_there(&elder));
+}
+
+#[tokio::test]
+async fn what_the_elder_of_two_has_is_nobodys_orphan_while_both_are_there() {
+    let at = [peers(), peers(), peers()];
+    let elder = Member::start("registry-0", "a", at[0], &at).await;
+    let other = Member::start("registry-1", "a", at[1], &at).await;
+    for member in [&elder, &other] {
+        member.node().serves().await;
+    }
+    let register =
+        |service: &str| format!("/v1/registry/default/prod/services/{service}/instances/i-1:register");
+    elder.real.post(&register("orders"), json!({"instance": {}, "holder": "h", "ttl": "60s"})).await;
+    // What a node checks another one takes over as soon as it is lost.
+    let check = json!({"instance": {"endpoints": ["http://127.0.0.1:1"], "check": {"tcp": {}}}});
+    elder.real.post(&register("db"), check).await;
+    eventually(|| other.node().stats().instances == 2).await;
+    let mut younger = Member::start("registry-0", "a", at[2], &at).await;
+    let has = |member: &Member| (member.node().stats().leases, member.node().stats().orphans);
+    let mut hears_of_both = false;
+    while is_there(&younger) {
+        assert_eq!((has(&elder), has(&other)), ((2, 0), (0, 0)));
+        let there = younger.node().stats();
+        hears_of_both |= there.instances == 2 && there.orphans == 0;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(hears_of_both, "the younger one too");
+    ended(&mut younger).await;
+    drop(younger);
+    assert_eq!((has(&elder), has(&other)), ((2, 0), (0, 0)));
+    drop(elder);
+    eventually(|| has(&other) == (1, 1)).await;
 }
 
 /// Somebody who gossips that he is this node, since long before it began.

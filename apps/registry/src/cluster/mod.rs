@@ -25,7 +25,7 @@ use tokio::sync::{Notify, watch};
 use crate::Node;
 use crate::node::Shared;
 use crate::peers::{Member, StreamId};
-use gossip::{Gossip, Rivals};
+use gossip::{Gossip, Heard, Rivals};
 use link::Inbound;
 
 /// How often a node looks who is there.
@@ -139,12 +139,13 @@ impl Links {
     }
 
     /// Sees to it that the streams are there that should be.
-    fn tend(self: &Arc<Self>, members: &[(Member, SocketAddr)]) {
-        let others: Vec<Member> = members.iter().map(|(member, _)| member.clone()).collect();
-        let tended = self.shared.tend(&others);
+    fn tend(self: &Arc<Self>, heard: Heard) {
+        let Heard { nodes, lives } = heard;
+        let others: Vec<Member> = nodes.iter().map(|(member, _)| member.clone()).collect();
+        let tended = self.shared.tend(&others, lives);
         tended.close.into_iter().for_each(|id| self.close(id));
         for node in tended.call {
-            let Some((_, addr)) = members.iter().find(|(m, _)| m.owner.node == node) else { continue };
+            let Some((_, addr)) = nodes.iter().find(|(m, _)| m.owner.node == node) else { continue };
             let mut calling = self.calling.lock().unwrap_or_else(PoisonError::into_inner);
             if calling.insert(node, *addr).is_some() {
                 continue;
@@ -209,13 +210,13 @@ impl Cluster {
     async fn start(&mut self) -> Result<()> {
         self.server.bind().context("the cluster's address")?;
         let gossip = Gossip::start(&self.links.config, self.links.shared.own()).await?;
-        let (links, members) = (Arc::clone(&self.links), gossip.clone());
+        let (links, gossiped) = (Arc::clone(&self.links), gossip.clone());
         self.links.tasks.spawn(async move {
             let mut every = tokio::time::interval(LOOK_EVERY);
             every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 every.tick().await;
-                links.tend(&members.members().await);
+                links.tend(gossiped.heard().await);
             }
         });
         let (links, gossiped, ended) = (Arc::clone(&self.links), gossip.clone(), self.ended.clone());
