@@ -90,6 +90,21 @@ async fn stranger(name: &str, at: SocketAddr, seed: SocketAddr) -> ChitchatHandl
     chitchat::spawn_chitchat(config, vec![("zone".into(), "a".into())], &UdpTransport).await.unwrap()
 }
 
+/// Connects who comes to `at` with a node elsewhere. Returns how many have come.
+async fn hand_on(at: SocketAddr, there: SocketAddr, tasks: &Tracker) -> Arc<AtomicUsize> {
+    let listener = tokio::net::TcpListener::bind(at).await.unwrap();
+    let came = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&came);
+    tasks.spawn(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::Relaxed);
+            let Ok(mut to) = tokio::net::TcpStream::connect(there).await else { continue };
+            _ = tokio::time::timeout(common::SEC, tokio::io::copy_bidirectional(&mut from, &mut to)).await;
+        }
+    });
+    came
+}
+
 #[tokio::test]
 async fn a_strangers_word_that_he_has_a_nodes_name_ends_nobody() {
     let member = Member::start("registry-0", "a", peers(), &[]).await;
@@ -118,23 +133,34 @@ async fn a_strangers_word_that_he_has_a_nodes_name_ends_nobody() {
 }
 
 #[tokio::test]
+async fn clients_are_told_of_nobody_who_only_says_that_he_is_a_node() {
+    let member = Member::start("registry-0", "a", peers(), &[]).await;
+    member.node().serves().await;
+    // Who comes is handed on to a node, which is not the one that he says to be.
+    let (at, tasks) = (peers(), Tracker::new());
+    let asked = hand_on(at, member.peers, &tasks).await;
+    let stranger = stranger("registry-7", at, member.peers).await;
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while asked.load(Ordering::Relaxed) < 10 {
+            let nodes = member.real.call("GET", "/discovery/nodes", &[], "").await.json();
+            let own = member.real.at.authority();
+            assert_eq!(nodes["data"], json!([{"addr": own, "status": 0, "zone": "a"}]));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    waited.await.expect("he is asked who he is");
+    stranger.abort();
+    tasks.abort();
+}
+
+#[tokio::test]
 async fn that_a_node_of_another_name_is_where_a_stranger_says_to_be_ends_nobody() {
     let at = [peers(), peers()];
     let member = Member::start("registry-0", "a", at[0], &at).await;
     let other = Member::start("registry-1", "a", at[1], &at).await;
     other.node().serves().await;
     let (at, tasks) = (peers(), Tracker::new());
-    let listener = tokio::net::TcpListener::bind(at).await.unwrap();
-    let (asked, there) = (Arc::new(AtomicUsize::new(0)), other.peers);
-    let count = Arc::clone(&asked);
-    // He hands on who comes.
-    tasks.spawn(async move {
-        while let Ok((mut from, _)) = listener.accept().await {
-            count.fetch_add(1, Ordering::Relaxed);
-            let Ok(mut to) = tokio::net::TcpStream::connect(there).await else { continue };
-            _ = tokio::time::timeout(common::SEC, tokio::io::copy_bidirectional(&mut from, &mut to)).await;
-        }
-    });
+    let asked = hand_on(at, other.peers, &tasks).await;
     let stranger = stranger("registry-0", at, member.peers).await;
     let waited = tokio::time::timeout(PATIENCE, async {
         while asked.load(Ordering::Relaxed) < 3 {

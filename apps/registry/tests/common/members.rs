@@ -38,12 +38,13 @@ impl Member {
             sync_within: super::SEC,
             tls: None,
         };
-        let mut cluster = Cluster::new(&node, config).unwrap();
+        let real = Real::of(node.clone(), super::SEC * 30);
+        let mut cluster = Cluster::new(&node, config).unwrap().clients_at(real.at.clone());
         cluster.bind(&Context::background()).await.unwrap();
         let (told, ended) = watch::channel(None);
         let (serving, tasks) = (cluster.serve(), Tracker::new());
         tasks.spawn(async move { _ = told.send_replace(serving.await.err()) });
-        Self { real: Real::of(node, super::SEC * 30), peers, ended, _cluster: cluster, tasks }
+        Self { real, peers, ended, _cluster: cluster, tasks }
     }
 
     /// Nodes that know each other, one for each zone that is named.
