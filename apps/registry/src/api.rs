@@ -13,22 +13,18 @@ use bowline_registry_bowline::api::bowline::registry::v1::{
     ReleaseSlotRequest, ReleaseSlotResponse, RenewRequest, RenewResponse, SetOverrideRequest,
     SetOverrideResponse, WatchRequest, WatchResponse, registry_error,
 };
-use bowline_registry_bowline::names::canonical;
 use bowline_rpc::Streaming;
 
-use crate::access::{Caller, Right};
+use crate::access::Right;
 use crate::node::Shared;
-use crate::store::{News, Parts, Record, Registering, ServiceKey, Slot, SlotAsked, check_id, check_scope};
-use crate::{watch, wire};
+use crate::store::{News, Parts, ServiceKey, Slot, check_id, check_scope};
+use crate::{keep_alive, watch, wire};
 
 /// How long before its deadline a long poll answers, so that the answer arrives.
 const MARGIN: Duration = Duration::from_millis(500);
 
 /// The longest name of a holder, in bytes.
 const MAX_HOLDER: usize = 253;
-
-/// The most registrations in one message of a stream: the store is kept from others meanwhile.
-const MAX_REGISTRATIONS: usize = 1000;
 
 /// `bowline.registry.v1.Registry`.
 #[derive(Clone)]
@@ -46,7 +42,7 @@ impl Api {
     }
 }
 
-fn invalid(what: impl Into<std::borrow::Cow<'static, str>>) -> bowline_core::Error {
+pub(crate) fn invalid(what: impl Into<std::borrow::Cow<'static, str>>) -> bowline_core::Error {
     registry_error::invalid_request().with_message(what)
 }
 
@@ -61,7 +57,7 @@ pub(crate) fn holder(holder: &str) -> Result<&str> {
 impl registry::Service for Api {
     async fn register(&self, cx: &Context, req: RegisterRequest) -> Result<RegisterResponse> {
         self.0.check_serving()?;
-        let asked = registering(&self.0, &self.0.caller(cx), req)?;
+        let asked = keep_alive::registering(&self.0, &self.0.caller(cx), req)?;
         let granted = self.0.change(|store, now| store.register(asked, now))?;
         Ok(wire::granted(&granted, self.0.epoch))
     }
@@ -71,23 +67,7 @@ impl registry::Service for Api {
         cx: &Context,
         req: Streaming<KeepAliveRequest>,
     ) -> Result<Streaming<KeepAliveResponse>> {
-        self.0.check_serving()?;
-        let caller = self.0.caller(cx);
-        self.0.access.check_any(&caller, Right::Register)?;
-        let state = (Arc::clone(&self.0), caller, req);
-        Ok(Streaming::new(futures_util::stream::try_unfold(
-            state,
-            |(shared, caller, mut requests)| async move {
-                let next = tokio::select! {
-                    biased;
-                    error = shared.closed() => return Err(error),
-                    next = requests.message() => next?,
-                };
-                let Some(request) = next else { return Ok(None) };
-                let response = keep(&shared, &caller, request)?;
-                Ok(Some((response, (shared, caller, requests))))
-            },
-        )))
+        keep_alive::serve(&self.0, cx, req)
     }
 
     async fn renew(&self, cx: &Context, req: RenewRequest) -> Result<RenewResponse> {
@@ -174,36 +154,16 @@ impl registry::Service for Api {
     }
 
     async fn lease_slot(&self, cx: &Context, req: LeaseSlotRequest) -> Result<LeaseSlotResponse> {
-        self.allow(cx, Right::Register, &req.namespace)?;
-        let ttl = wire::duration(req.ttl.as_option(), "ttl")?;
-        let group = ServiceKey::slots(&req.namespace, &req.env, &req.group)?;
-        let holder = holder(&req.holder)?;
-        if holder.is_empty() {
-            return Err(invalid("there is no `holder`; name the process by something random"));
-        }
-        let asked = SlotAsked { group, member: req.member, ttl, holder: holder.into() };
+        self.0.check_serving()?;
+        let asked = keep_alive::leasing(&self.0, &self.0.caller(cx), req)?;
         let (slot, granted) = self.0.change(|store, now| store.lease_slot(asked, now))?;
-        Ok(LeaseSlotResponse {
-            slot,
-            lease_id: granted.lease,
-            ttl: bowline_rpc::codegen::buffa::MessageField::some(granted.ttl.into()),
-            renew_interval: bowline_rpc::codegen::buffa::MessageField::some((granted.ttl / 3).into()),
-            epoch: self.0.epoch,
-            ..Default::default()
-        })
+        Ok(wire::slot(slot, &granted, self.0.epoch))
     }
 
     async fn release_slot(&self, cx: &Context, req: ReleaseSlotRequest) -> Result<ReleaseSlotResponse> {
-        self.allow(cx, Right::Register, &req.namespace)?;
-        let group = ServiceKey::slots(&req.namespace, &req.env, &req.group)?;
-        let holder = holder(&req.holder)?;
-        if holder.is_empty() {
-            return Err(invalid(
-                "there is no `holder`; name the process that has the slot, as when it was leased",
-            ));
-        }
-        let released = self.0.change(|store, now| store.release_slot(&group, req.slot, holder, now));
-        Ok(ReleaseSlotResponse { released, ..Default::default() })
+        self.0.check_serving()?;
+        let asked = keep_alive::releasing(&self.0, &self.0.caller(cx), req)?;
+        Ok(self.0.change(|store, now| asked.release(store, now)))
     }
 
     async fn list_slots(&self, cx: &Context, req: ListSlotsRequest) -> Result<ListSlotsResponse> {
@@ -253,54 +213,4 @@ fn current(shared: &Shared, key: &ServiceKey, known: Option<u64>) -> GetServiceR
         return GetServiceResponse { epoch, revision, digest, empty, unchanged: true, ..Default::default() };
     }
     wire::answer(shared.epoch, &list)
-}
-
-/// What somebody asks to register, checked.
-fn registering(shared: &Shared, caller: &Caller, req: RegisterRequest) -> Result<Registering> {
-    shared.access.check(caller, Right::Register, &req.namespace)?;
-    let ttl = wire::duration(req.ttl.as_option(), "ttl")?;
-    let mut instance =
-        req.instance.into_option().ok_or_else(|| invalid("there is no `instance` to register"))?;
-    let key = ServiceKey::new(&req.namespace, &instance.env, &instance.service)?;
-    instance.env = canonical(&instance.env).into();
-    Ok(Registering {
-        key,
-        record: Arc::new(Record::new(instance, &shared.config.limits)?),
-        ttl,
-        holder: holder(&req.holder)?.into(),
-        sequence: req.sequence,
-        only_if_free: req.only_if_free,
-    })
-}
-
-/// Renews and registers.
-fn keep(shared: &Shared, caller: &Caller, request: KeepAliveRequest) -> Result<KeepAliveResponse> {
-    let (leases, registrations) = (request.lease_ids, request.registrations);
-    let most = shared.config.limits.leases_per_renewal;
-    if leases.len() > most {
-        return Err(invalid(format!("{} leases at a time; renew up to {most}", leases.len())));
-    }
-    if registrations.len() > MAX_REGISTRATIONS {
-        let asked = registrations.len();
-        return Err(invalid(format!("{asked} registrations at a time; register up to {MAX_REGISTRATIONS}")));
-    }
-    let asked: Vec<_> = registrations.into_iter().map(|r| registering(shared, caller, r)).collect();
-    let mut response = KeepAliveResponse { epoch: shared.epoch, ..Default::default() };
-    shared.change(|store, now| {
-        for lease in &leases {
-            // What somebody may not renew, he is told nothing of.
-            let may = |namespace| shared.access.may(caller, Right::Register, namespace);
-            let is_own = shared.access.is_open() || store.lease_namespace(*lease).is_some_and(may);
-            match is_own.then(|| store.renew(*lease, now)).flatten() {
-                Some(_) => response.renewed.push(*lease),
-                None => response.unknown.push(*lease),
-            }
-        }
-        let registered = asked.into_iter().map(|asked| {
-            let outcome = asked.and_then(|asked| store.register(asked, now));
-            wire::registered(outcome, shared.epoch)
-        });
-        response.registered = registered.collect();
-    });
-    Ok(response)
 }

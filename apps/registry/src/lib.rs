@@ -16,6 +16,7 @@ mod cluster;
 mod config;
 mod disk;
 mod dns;
+mod keep_alive;
 mod node;
 pub mod peers;
 mod predecessors;

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 use crate::Config;
 use crate::access::{Access, Guard, Right};
 use crate::api::Api;
-use crate::cluster::Links;
+use crate::cluster::{Front, Links};
 use crate::peers::{Member, Peers, node_number};
 use crate::predecessors::Predecessors;
 use crate::store::{Counts, List, News, Owner, ServiceKey, Store};
@@ -58,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) peers: Mutex<Peers>,
     /// The streams to other nodes, if there may be some.
     pub(crate) links: OnceLock<Weak<Links>>,
+    /// Where clients find the nodes.
+    pub(crate) front: watch::Sender<Front>,
     /// Whether it has what there is to have.
     pub(crate) serving: watch::Sender<bool>,
     /// Another node said something.
@@ -139,6 +141,7 @@ impl Node {
             own: Member { owner, zone, live: true },
             peers: Mutex::new(Peers::new()),
             links: OnceLock::new(),
+            front: watch::Sender::new(Front::default()),
             serving: watch::Sender::new(named.is_none()),
             heard: Notify::new(),
             epoch,

@@ -1,7 +1,8 @@
 //! The node as an application: its configuration, and its life.
 
-use bowline::Settings;
 use bowline::prelude::*;
+use bowline::{ServerSettings, Settings};
+use bowline_core::{Endpoint, Scheme};
 use serde::{Deserialize, Serialize};
 
 use crate::access::{Access, reachable};
@@ -51,6 +52,22 @@ impl ProcessConfig {
     }
 }
 
+/// Where clients find a node: what it is told to advertise, else where it listens, and for all addresses that of the cluster.
+/// `None` if that is nowhere in particular.
+fn clients_at(server: &ServerSettings, cluster: &ClusterConfig) -> Option<Endpoint> {
+    if let Some(at) = &server.advertise {
+        return matches!(at.scheme(), Scheme::Http | Scheme::Https).then(|| at.clone());
+    }
+    let listen = reachable(&server.listen)?;
+    let ip = match listen.ip().is_unspecified() {
+        true => cluster.advertise.unwrap_or(cluster.listen).ip(),
+        false => listen.ip(),
+    };
+    let (host, port) = (ip.to_string(), listen.port());
+    let at = if server.tls.is_some() { Endpoint::https(host, port) } else { Endpoint::http(host, port) };
+    (!ip.is_unspecified() && port != 0).then_some(at)
+}
+
 /// Runs a node until it is told to stop.
 ///
 /// # Errors
@@ -77,7 +94,12 @@ pub async fn run(boot: Boot) -> Result<()> {
         app = app.server(Nacos::new(&node, nacos)?);
     }
     if let Some(cluster) = config.cluster {
-        app = app.server(Cluster::new(&node, cluster)?);
+        let clients_at = clients_at(&config.service.server, &cluster);
+        let cluster = Cluster::new(&node, cluster)?;
+        app = app.server(match clients_at {
+            Some(at) => cluster.clients_at(at),
+            None => cluster,
+        });
     }
     let serving = node.clone();
     app = app.warm_up("learning what there is", move |_| async move {
@@ -97,4 +119,32 @@ pub async fn run(boot: Boot) -> Result<()> {
     // What clients said while the servers drained is to be known after a restart.
     kept.keep().await;
     ran
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(server: &str, cluster: &str) -> Option<String> {
+        let server: ServerSettings = serde_json::from_str(server).unwrap();
+        let cluster: ClusterConfig = serde_json::from_str(cluster).unwrap();
+        clients_at(&server, &cluster).map(|at| at.to_string())
+    }
+
+    #[test]
+    fn clients_find_a_node_where_it_says_or_where_it_listens() {
+        let here = r#"{"node": "n", "listen": "10.0.0.1:7172"}"#;
+        let all = r#"{"node": "n", "listen": "0.0.0.0:7172"}"#;
+        let advertised = r#"{"node": "n", "listen": "0.0.0.0:7172", "advertise": "10.0.0.3:7172"}"#;
+        let said = r#"{"listen": "0.0.0.0:7171", "advertise": "http://registry-1:80"}"#;
+        assert_eq!(found(said, here).unwrap(), "http://registry-1:80");
+        assert_eq!(found(r#"{"listen": "10.0.0.2:7171"}"#, here).unwrap(), "http://10.0.0.2:7171");
+        assert_eq!(found(r#"{"listen": "0.0.0.0:7171"}"#, here).unwrap(), "http://10.0.0.1:7171");
+        assert_eq!(found(r#"{"listen": "[::]:7171"}"#, advertised).unwrap(), "http://10.0.0.3:7171");
+        let tls = r#"{"listen": "10.0.0.2:7171", "tls": {"certificate": "c", "key": "k"}}"#;
+        assert_eq!(found(tls, here).unwrap(), "https://10.0.0.2:7171");
+        for nowhere in ["0.0.0.0:7171", "127.0.0.1:0", "unix:/run/registry"] {
+            assert_eq!(found(&format!(r#"{{"listen": "{nowhere}"}}"#), all), None, "{nowhere}");
+        }
+    }
 }

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bowline_core::Result;
+use bowline_core::{Error, Result};
 use bowline_registry_bowline::api::bowline::registry::v1 as wire;
-use bowline_registry_bowline::api::bowline::registry::v1::registered::Outcome;
 use bowline_registry_bowline::api::bowline::registry::v1::watch_response::Event;
 use bowline_registry_bowline::api::bowline::registry::v1::{
     Delta, Entry, GetServiceResponse, Removal, RemovalReason, ServiceSummary, SnapshotPart, Synced,
-    WatchResponse, registry_error,
+    WatchResponse, registered, registry_error, slot_leased, slot_released,
 };
 use bowline_rpc::codegen::buffa::MessageField;
 use bowline_rpc::codegen::buffa_types::google::protobuf;
@@ -41,19 +40,53 @@ pub(crate) fn granted(of: &Granted, epoch: u64) -> wire::RegisterResponse {
     }
 }
 
+/// A slot as it is sent.
+pub(crate) fn slot(slot: u32, of: &Granted, epoch: u64) -> wire::LeaseSlotResponse {
+    wire::LeaseSlotResponse {
+        slot,
+        lease_id: of.lease,
+        ttl: MessageField::some(of.ttl.into()),
+        renew_interval: MessageField::some((of.ttl / 3).into()),
+        epoch,
+        ..Default::default()
+    }
+}
+
 /// What became of a registration, as it is sent over a stream.
 pub(crate) fn registered(outcome: Result<Granted>, epoch: u64) -> wire::Registered {
     let outcome = match outcome {
-        Ok(of) => Outcome::from(granted(&of, epoch)),
-        Err(error) => Outcome::from(wire::Refusal {
-            code: error.code().number(),
-            reason: error.reason().into(),
-            domain: error.domain().into(),
-            message: error.public_message().into(),
-            ..Default::default()
-        }),
+        Ok(of) => registered::Outcome::from(granted(&of, epoch)),
+        Err(error) => registered::Outcome::from(refusal(&error)),
     };
     wire::Registered { outcome: Some(outcome), ..Default::default() }
+}
+
+/// What became of a slot that was asked for.
+pub(crate) fn slot_leased(outcome: Result<(u32, Granted)>, epoch: u64) -> wire::SlotLeased {
+    let outcome = match outcome {
+        Ok((number, of)) => slot_leased::Outcome::from(slot(number, &of, epoch)),
+        Err(error) => slot_leased::Outcome::from(refusal(&error)),
+    };
+    wire::SlotLeased { outcome: Some(outcome), ..Default::default() }
+}
+
+/// What became of a slot that was to be let go.
+pub(crate) fn slot_released(outcome: Result<wire::ReleaseSlotResponse>) -> wire::SlotReleased {
+    let outcome = match outcome {
+        Ok(released) => slot_released::Outcome::from(released),
+        Err(error) => slot_released::Outcome::from(refusal(&error)),
+    };
+    wire::SlotReleased { outcome: Some(outcome), ..Default::default() }
+}
+
+fn refusal(error: &Error) -> wire::Refusal {
+    wire::Refusal {
+        code: error.code().number(),
+        reason: error.reason().into(),
+        domain: error.domain().into(),
+        message: error.public_message().into(),
+        ..Default::default()
+    }
 }
 
 /// An override as it is sent.

@@ -12,6 +12,8 @@ use bowline_discovery::{Discovery, Registrar, State};
 use bowline_registry::Config;
 use bowline_registry_bowline::api::bowline::registry::v1::registered::Outcome;
 use bowline_registry_bowline::api::bowline::registry::v1::registry::Client;
+use bowline_registry_bowline::api::bowline::registry::v1::slot_leased::Outcome as Leased;
+use bowline_registry_bowline::api::bowline::registry::v1::slot_released::Outcome as Released;
 use bowline_registry_bowline::api::bowline::registry::v1::{self as api, KeepAliveRequest, WatchRequest};
 use bowline_registry_bowline::{BowlineRegistry, Options};
 use bowline_registry_nacos::api::{
@@ -100,8 +102,27 @@ async fn a_token_opens_its_namespace_for_what_it_allows_and_nothing_else() {
         ..Default::default()
     });
     let registrations = registrations.to_vec();
-    sender.send(KeepAliveRequest { registrations, ..Default::default() }).await.unwrap();
-    let registered = answers.message().await.unwrap().unwrap().registered;
+    let slots = ["shop", "other"].map(|namespace| api::LeaseSlotRequest {
+        namespace: namespace.into(),
+        group: "g".into(),
+        holder: "h".into(),
+        ..Default::default()
+    });
+    let slots = slots.to_vec();
+    sender.send(KeepAliveRequest { registrations, slots, ..Default::default() }).await.unwrap();
+    let answer = answers.message().await.unwrap().unwrap();
+    assert!(matches!(&answer.slots[0].outcome, Some(Leased::Granted(_))), "{answer:?}");
+    assert!(matches!(&answer.slots[1].outcome, Some(Leased::Refused(r)) if r.reason == "NOT_ALLOWED"));
+    let releases = vec![api::ReleaseSlotRequest {
+        namespace: "other".into(),
+        group: "g".into(),
+        holder: "h".into(),
+        ..Default::default()
+    }];
+    sender.send(KeepAliveRequest { releases, ..Default::default() }).await.unwrap();
+    let released = answers.message().await.unwrap().unwrap().released;
+    assert!(matches!(&released[0].outcome, Some(Released::Refused(r)) if r.reason == "NOT_ALLOWED"));
+    let registered = answer.registered;
     assert!(matches!(registered[0].outcome, Some(Outcome::Granted(_))), "{registered:?}");
     assert!(matches!(&registered[1].outcome, Some(Outcome::Refused(r)) if r.reason == "NOT_ALLOWED"));
     let everything =

@@ -9,10 +9,12 @@ use std::collections::BTreeMap;
 use bowline_core::{Code, Context, Operation};
 use bowline_registry::Config;
 use bowline_registry_bowline::api::bowline::registry::v1::registered::Outcome;
+use bowline_registry_bowline::api::bowline::registry::v1::slot_leased::Outcome as Leased;
+use bowline_registry_bowline::api::bowline::registry::v1::slot_released::Outcome as Released;
 use bowline_registry_bowline::api::bowline::registry::v1::watch_response::Event;
 use bowline_registry_bowline::api::bowline::registry::v1::{
-    DeregisterRequest, Emptiness, Entry, Instance, KeepAliveRequest, RegisterRequest, RemovalReason,
-    Subscription, WatchRequest, WatchResponse,
+    DeregisterRequest, Emptiness, Entry, Instance, KeepAliveRequest, LeaseSlotRequest, RegisterRequest,
+    ReleaseSlotRequest, RemovalReason, Subscription, WatchRequest, WatchResponse,
 };
 use bowline_rpc::{Body, Streaming};
 use common::*;
@@ -243,6 +245,55 @@ async fn a_stream_registers_many_at_a_time_and_tells_of_each_what_became_of_it()
     requests.send(KeepAliveRequest { registrations, ..Default::default() }).await.unwrap();
     let error = answers.message().await.unwrap_err();
     assert!(error.reason() == "INVALID_REQUEST" && error.message().contains("up to 1000"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_leases_slots_and_lets_them_go_and_tells_of_each_what_became_of_it() {
+    let running = Running::start(Config::default());
+    let client = Link::to(&running).raw();
+    let (requests, stream) = Streaming::channel(1);
+    let mut answers = client.keep_alive(&Context::background(), stream).await.unwrap();
+    let mut say = async |request| {
+        requests.send(request).await.unwrap();
+        answers.message().await.map(Option::unwrap)
+    };
+    let slot =
+        |holder: &str| LeaseSlotRequest { group: "g".into(), holder: holder.into(), ..Default::default() };
+    let slots = vec![slot("a"), slot(""), slot("b")];
+    let answer = say(KeepAliveRequest { slots, ..Default::default() }).await.unwrap();
+    let outcomes: Vec<_> = answer.slots.into_iter().map(|slot| slot.outcome.unwrap()).collect();
+    let [Leased::Granted(a), Leased::Refused(not), Leased::Granted(b)] = &outcomes[..] else {
+        panic!("{outcomes:?}")
+    };
+    assert_eq!((a.slot, b.slot, a.epoch), (0, 1, answer.epoch));
+    assert_eq!((not.code, not.reason.as_str()), (Code::InvalidArgument.number(), "INVALID_REQUEST"));
+
+    // Let go first, then leased; and renewed as all leases are.
+    let release = |holder: &str| ReleaseSlotRequest {
+        group: "g".into(),
+        slot: 0,
+        holder: holder.into(),
+        ..Default::default()
+    };
+    let answer = say(KeepAliveRequest {
+        lease_ids: vec![a.lease_id, b.lease_id],
+        slots: vec![slot("c")],
+        releases: vec![release("b"), release("a"), release("")],
+        ..Default::default()
+    });
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.renewed, [a.lease_id, b.lease_id]);
+    let [one] = &answer.slots[..] else { panic!("{answer:?}") };
+    assert!(matches!(&one.outcome, Some(Leased::Granted(c)) if c.slot == 0), "{one:?}");
+    let released: Vec<_> = answer.released.into_iter().map(|slot| slot.outcome.unwrap()).collect();
+    let [Released::Released(of_another), Released::Released(own), Released::Refused(_)] = &released[..]
+    else {
+        panic!("{released:?}")
+    };
+    assert!(!of_another.released && own.released);
+    let slots = vec![slot("d"); 101];
+    let error = say(KeepAliveRequest { slots, ..Default::default() }).await.unwrap_err();
+    assert!(error.reason() == "INVALID_REQUEST" && error.message().contains("up to 100"), "{error}");
 }
 
 /// What a watcher of one service knows that believes all it is told.

@@ -4,13 +4,14 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bowline_client::Channel;
 use bowline_core::{Context, Endpoint, Instance};
 use bowline_discovery::{Discovery, Registrar};
 use bowline_registry_bowline::{BowlineRegistry, Options};
-use bowline_tests_support::PATIENCE;
+use bowline_tests_support::{Http, PATIENCE};
 use common::nodes::Nodes;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
@@ -189,6 +190,23 @@ async fn nodes_know_each_other_by_their_certificates() {
     nodes.have(&[0, 1], "secret", &["s-0", "s-1"]).await;
     nodes.have(&[2], "secret", &["stranger"]).await;
     assert_eq!((nodes.streams(0).await, nodes.streams(1).await, nodes.streams(2).await), (1, 1, 0));
+    // Clients of a protocol in which one node tells of all are sent to nobody else.
+    let told = async |n: usize| {
+        let mut http = Http::connect(nodes.hosts[n].client().as_str()).await;
+        let told = http.call("GET", "/discovery/nodes", &[], String::new()).await.json();
+        let addrs = told["data"].as_array().unwrap().iter().map(|n| n["addr"].as_str().unwrap().to_owned());
+        addrs.collect::<BTreeSet<String>>()
+    };
+    let ours: BTreeSet<String> = [0, 1].map(|n: usize| nodes.hosts[n].client()).into();
+    for n in [0, 1] {
+        let waited = tokio::time::timeout(PATIENCE, async {
+            while told(n).await != ours {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+        waited.await.expect("both are told of");
+    }
+    assert_eq!(told(2).await, BTreeSet::from([nodes.hosts[2].client()]));
 }
 
 #[tokio::test]

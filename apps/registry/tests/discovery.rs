@@ -7,6 +7,8 @@ mod common;
 use std::time::Duration;
 
 use bowline_registry::Config;
+use bowline_tests_support::PATIENCE;
+use common::members::{Member, peers};
 use common::real::Real;
 use serde_json::{Value, json};
 
@@ -144,6 +146,66 @@ async fn clients_find_the_node_by_the_name_under_which_they_reached_it() {
     assert_eq!(nodes["data"], json!([{"addr": at, "status": 0, "zone": ""}]));
 }
 
+/// The addresses of the registry's nodes, by zone, and the time at which they became these.
+fn nodes_of(data: &Value) -> (Vec<(String, Vec<String>)>, u64) {
+    let of_zone = |(zone, instances): (&String, &Value)| {
+        let addrs = instances.as_array().unwrap().iter().map(|i| i["addrs"][0].as_str().unwrap().to_owned());
+        (zone.clone(), addrs.collect::<Vec<_>>())
+    };
+    let zones = data["instances"].as_object().unwrap().iter().map(of_zone).collect();
+    (zones, data["latest_timestamp"].as_u64().unwrap())
+}
+
+#[tokio::test]
+async fn clients_are_told_of_all_nodes_of_a_cluster_by_zone_and_hear_of_another_one() {
+    let at: Vec<_> = (0..3).map(|_| peers()).collect();
+    let near = Member::start("registry-0", "sh1", at[0], &at).await;
+    let far = Member::start("registry-1", "sh2", at[1], &at).await;
+    near.node().serves().await;
+    let url = |member: &Member| format!("http://{}", member.real.at.authority());
+    let polls = async |member: &Member, known: u64| {
+        let query = format!("env=test&hostname=h&appid=infra.discovery&latest_timestamp={known}");
+        let answer = get(&member.real, "polls", &query).await;
+        assert_eq!(answer["code"], json!(0), "{answer}");
+        nodes_of(&answer["data"]["infra.discovery"])
+    };
+    // As a client does: it asks again with what it knows, and is answered when there is something else.
+    let until = async |member: &Member, wanted: &[(&str, Vec<String>)]| {
+        let mut known = 0;
+        let waited = tokio::time::timeout(PATIENCE, async {
+            loop {
+                let (zones, time) = polls(member, known).await;
+                assert!(time > known, "{time}");
+                known = time;
+                if zones.iter().map(|(zone, addrs)| (zone.as_str(), addrs.clone())).eq(wanted.iter().cloned())
+                {
+                    return;
+                }
+            }
+        });
+        waited.await.expect("all nodes are told of");
+        known
+    };
+    let both = [("sh1", vec![url(&near)]), ("sh2", vec![url(&far)])];
+    let known = until(&near, &both).await;
+    far.node().serves().await;
+    until(&far, &both).await;
+    // One more, of which a poll hears that is parked.
+    let (parked, third) = tokio::join!(polls(&near, known), Member::start("registry-2", "sh1", at[2], &at));
+    assert!(parked.1 > known, "{parked:?}");
+    assert_eq!(parked.0[0].1, [url(&near), url(&third)], "{parked:?}");
+
+    let of_zone = get(&near.real, "fetch", "env=any&appid=infra.discovery&status=1&zone=sh2").await;
+    assert_eq!(nodes_of(&of_zone["data"]).0, [("sh2".to_owned(), vec![url(&far)])]);
+    let nowhere = get(&near.real, "fetch", "env=any&appid=infra.discovery&status=1&zone=sh3").await;
+    assert_eq!(nowhere["code"], json!(-404));
+    let told = |member: &Member| json!({"addr": member.real.at.authority(), "status": 0, "zone": "sh1"});
+    assert_eq!(get(&near.real, "nodes", "").await["data"], json!([told(&near), told(&third)]));
+    // Who is gone is told of no more.
+    drop(third);
+    until(&near, &both).await;
+}
+
 #[tokio::test]
 async fn what_an_operator_sets_outlives_the_next_registration() {
     let real = Real::start(Config::default());
@@ -181,6 +243,18 @@ async fn of_two_states_the_one_with_the_later_dirty_timestamp_counts() {
         let form = format!("{NAMED}&replication=true&dirty_timestamp={time}");
         assert_eq!(post(&real, "renew", &form).await["code"], json!(code), "{time}");
     }
+}
+
+#[tokio::test]
+async fn who_does_not_order_its_words_is_heard_also_after_one_from_the_future() {
+    let real = Real::start(Config::default());
+    let year_2100 = 4_102_444_800_000_000_000_u64;
+    post(&real, "register", &format!("{WHOLE}&dirty_timestamp={year_2100}")).await;
+    let moved = WHOLE.replace("172.1.1.1", "172.1.1.2");
+    assert_eq!(post(&real, "register", &moved).await["code"], json!(0));
+    let instance = fetch(&real, "provider", 1).await["data"]["instances"]["sh1"][0].clone();
+    assert_eq!(instance["addrs"][0], json!("http://172.1.1.2:8000"));
+    assert_eq!(instance["dirty_timestamp"], json!(year_2100 + 1));
 }
 
 #[tokio::test]

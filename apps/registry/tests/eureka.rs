@@ -294,6 +294,22 @@ async fn a_lease_that_is_not_renewed_runs_out_in_the_time_the_client_asked_for()
 }
 
 #[tokio::test]
+async fn who_does_not_order_its_words_is_heard_also_after_one_from_the_future() {
+    let real = Real::start(Config::default());
+    let year_2100 = 4_102_444_800_000_u64;
+    register(&real, ID, year_2100).await;
+    let mut moved = instance(ID, 0);
+    moved["instance"].as_object_mut().unwrap().remove("lastDirtyTimestamp");
+    moved["instance"]["hostName"] = json!("host-2");
+    let answer = real.call("POST", "/eureka/apps/CATALOG", &JSON, &moved.to_string()).await;
+    assert_eq!(answer.status, 204, "{}", answer.text());
+    let seen = one(&real).await;
+    assert_eq!(seen["hostName"], json!("host-2"), "{seen}");
+    let seen = real.service("default", "catalog").await["entries"][0]["instance"].clone();
+    assert_eq!(seen["endpoints"], json!(["http://host-2:8080"]));
+}
+
+#[tokio::test]
 async fn a_malformed_request_is_refused_with_the_name_of_its_fault() {
     let real = Real::start(Config::default());
     let good = instance(ID, 1).to_string();

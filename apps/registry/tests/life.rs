@@ -96,13 +96,14 @@ async fn what_is_refused_or_too_large_breaks_no_others_stream() {
     let link = Link::to(&running);
     let provider = link.client();
     let _other = provider.register(&within(SEC), instance("s", "a")).await.unwrap();
-    for bytes in [200 << 10, 300 << 10] {
+    for (kib, reason) in [(200, "INVALID_INSTANCE"), (1000, "INVALID_INSTANCE"), (5000, "INVALID_ARGUMENT")] {
         let mut large = instance("s", "b");
-        large.metadata.insert("all".into(), "x".repeat(bytes));
+        large.metadata.insert("all".into(), "x".repeat(kib << 10));
         let error = provider.register(&within(SEC), large).await.err().unwrap();
-        assert_eq!(error.reason(), "INVALID_INSTANCE", "{error}");
+        assert_eq!(error.reason(), reason, "{error}");
+        assert!(error.is_invalid() && error.to_string().contains("bytes"), "{error}");
     }
-    assert_eq!((running.node.stats().instances, link.calls("KeepAlive"), link.calls("Register")), (1, 1, 1));
+    assert_eq!((running.node.stats().instances, link.calls("KeepAlive"), link.calls("Register")), (1, 1, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -69,6 +69,22 @@ async fn an_instance_registers_is_told_and_deregisters() {
 }
 
 #[tokio::test]
+async fn the_last_word_of_an_instance_counts_also_after_one_of_a_node_whose_clock_is_ahead() {
+    let real = Real::start(Config::default());
+    // As such a node hands it on: of the same holder, and ordered by its time.
+    let year_2100 = "4102444800000000000";
+    let path = "/v1/registry/default/default/services/s/instances/10.0.0.1:80:register";
+    let instance = json!({"endpoints": ["http://10.0.0.1:80"], "weight": 100});
+    real.post(path, json!({"instance": instance, "holder": "nacos", "sequence": year_2100})).await;
+    ok(&real, "POST", "serviceName=s&ip=10.0.0.1&port=80&weight=3&metadata=%7B%22secure%22%3A%22true%22%7D")
+        .await;
+    let seen = real.service("default", "s").await["entries"][0]["instance"].clone();
+    assert_eq!((&seen["weight"], &seen["endpoints"]), (&json!(300), &json!(["https://10.0.0.1:80"])));
+    let list = get(&real, &format!("{INSTANCE}/list?serviceName=s")).await;
+    assert_eq!(list["hosts"][0]["weight"], json!(3.0), "{list}");
+}
+
+#[tokio::test]
 async fn heartbeats_renew_and_one_that_finds_nothing_makes_the_client_register() {
     let real = Real::start(Config::default());
     let who = "serviceName=DEFAULT_GROUP@@s&ip=10.0.0.1&port=80";

@@ -51,6 +51,52 @@ async fn members_have_the_smallest_numbers_and_a_number_that_is_let_go_is_the_ne
 }
 
 #[tokio::test(start_paused = true)]
+async fn members_that_ask_at_the_same_moment_have_a_number_each_over_one_stream() {
+    let running = Running::start(Config::default());
+    let link = Link::to(&running);
+    let clients = [link.client(), link.client()];
+    // More than one message takes.
+    let member = |n: usize| clients[n % 2].lease_slot("g", &format!("m-{n}")).unwrap();
+    let mut leases: Vec<_> = (0..300).map(member).collect();
+    let mut numbers = BTreeSet::new();
+    for lease in &mut leases {
+        numbers.insert(number(lease).await);
+    }
+    assert_eq!(numbers, (0..300).collect());
+    let first = leases.swap_remove(0);
+    let number = first.number();
+    first.release(&within(SEC)).await.unwrap();
+    let mut next = clients[1].lease_slot("g", "another").unwrap();
+    next.changed().await.unwrap();
+    assert_eq!(next.number(), number);
+    for (method, calls) in [("KeepAlive", 2), ("LeaseSlot", 0), ("ReleaseSlot", 0)] {
+        assert_eq!(link.calls(method), calls, "{method}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_is_refused_keeps_no_other_from_its_slot() {
+    let mut config = Config::default();
+    config.limits.instances_per_service = 1;
+    let running = Running::start(config);
+    let link = Link::to(&running);
+    let client = link.client();
+    let members = ["one", "two"].map(|member| client.lease_slot("full", member).unwrap());
+    let mut elsewhere = client.lease_slot("another", "").unwrap();
+    assert_eq!(number(&mut elsewhere).await, 0);
+    eventually(|| members.iter().any(|lease| lease.number() == Some(0))).await;
+    tokio::time::sleep(60 * SEC).await;
+    let numbers: Vec<_> = members.iter().map(SlotLease::number).collect();
+    assert!(numbers.contains(&None) && numbers.contains(&Some(0)), "{numbers:?}");
+    assert_eq!(link.calls("KeepAlive"), 1);
+    // It is tried for ever.
+    let [first, second] = members;
+    let (has, mut waits) = if first.number().is_some() { (first, second) } else { (second, first) };
+    has.release(&within(SEC)).await.unwrap();
+    assert_eq!(number(&mut waits).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_replaces_a_member_inherits_its_number_also_after_a_crash() {
     let running = Running::start(Config::default());
     let link = Link::to(&running);

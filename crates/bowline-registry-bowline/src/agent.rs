@@ -203,7 +203,7 @@ impl Inner {
             only_if_free,
             ..Default::default()
         };
-        self.keeper.register(self, request).await
+        self.keeper.register(request).await
     }
 
     async fn deregister(&self, instance: &Instance, holder: &str) -> Result<()> {

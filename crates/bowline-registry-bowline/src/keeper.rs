@@ -1,4 +1,4 @@
-//! Registers the instances of this process and renews its leases, over one stream.
+//! Registers the instances of this process, leases its slots and renews all its leases, over one stream.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,41 +6,27 @@ use std::time::Duration;
 
 use bowline_core::{Code, Context, Error, Instant, Result};
 use bowline_discovery::Backoff;
-use bowline_rpc::codegen::buffa::Message as _;
+use bowline_rpc::codegen::buffa::Message;
 use bowline_rpc::{Sender, Streaming};
 use tokio::sync::{Notify, oneshot};
 
-use crate::api::bowline::registry::v1::registered::Outcome;
-use crate::api::bowline::registry::v1::registry::Client;
 use crate::api::bowline::registry::v1::{
-    KeepAliveRequest, KeepAliveResponse, RegisterRequest, RegisterResponse, Registered,
+    KeepAliveRequest, KeepAliveResponse, LeaseSlotRequest, Refusal, RegisterRequest, Registered,
+    ReleaseSlotRequest, SlotLeased, SlotReleased, registered, slot_leased, slot_released,
 };
+use crate::asking::{Asking, Queue};
 use crate::convert;
 use crate::inner::Inner;
 
 /// The most leases in one message; the rest goes with the next one.
 const BATCH: usize = 5_000;
-/// The most registrations in one message, and the most bytes of them.
-const REGISTRATIONS: usize = 500;
-const REGISTRATION_BYTES: usize = 1024 * 1024;
-/// A registration of more bytes is a call of its own: if it is more than the registry takes, that breaks no stream.
-const LARGE: usize = 256 * 1024;
 
-/// The leases to renew, and what is to be registered.
+/// The leases to renew, and what is asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Keeper {
     leases: Mutex<HashMap<u64, Lease>>,
-    /// One for each registration of the process at most: who gave up has closed its end.
-    wanted: Mutex<Vec<Wanted>>,
+    asking: Mutex<Asking>,
     changed: Notify,
-}
-
-/// Somebody waits for an instance to be registered.
-#[derive(Debug)]
-struct Wanted {
-    request: RegisterRequest,
-    /// `None` where the lease is the one that is held already.
-    answer: oneshot::Sender<Result<Option<Hold>>>,
 }
 
 #[derive(Debug)]
@@ -63,36 +49,46 @@ impl Keeper {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wanted(&self) -> MutexGuard<'_, Vec<Wanted>> {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    fn asking(&self) -> MutexGuard<'_, Asking> {
+        self.asking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Registers once, and renews the lease from then on. Returns `None` if it is a lease that is held already.
-    pub(crate) async fn register(&self, inner: &Inner, request: RegisterRequest) -> Result<Option<Hold>> {
-        if request.encoded_len() as usize > LARGE {
-            let register = |client: Client, cx| -> bowline_discovery::BoxFuture<'static, _> {
-                Box::pin(async move { client.register(&cx, request).await })
-            };
-            return Ok(granted(inner, inner.attempt(register).await?));
-        }
-        let (answer, answered) = oneshot::channel();
-        self.wanted().push(Wanted { request, answer });
+    pub(crate) async fn register(&self, request: RegisterRequest) -> Result<Option<Hold>> {
+        self.ask(request, |asking| &mut asking.registrations).await
+    }
+
+    /// Leases a slot once, and renews it from then on.
+    pub(crate) async fn lease_slot(&self, request: LeaseSlotRequest) -> Result<(u32, Hold)> {
+        self.ask(request, |asking| &mut asking.slots).await
+    }
+
+    /// Lets a slot go.
+    pub(crate) async fn release_slot(&self, request: ReleaseSlotRequest) -> Result<()> {
+        self.ask(request, |asking| &mut asking.releases).await
+    }
+
+    async fn ask<Q: Message + Clone, A>(
+        &self,
+        request: Q,
+        queue: impl FnOnce(&mut Asking) -> &mut Queue<Q, A>,
+    ) -> Result<A> {
+        let answered = queue(&mut self.asking()).push(request)?;
         self.changed.notify_one();
         answered.await.unwrap_or_else(|_| Err(Error::unavailable("the registry client was interrupted")))
     }
 
-    /// The stream broke: nobody who waits is registered.
-    fn fail(&self, asked: Vec<Wanted>, error: Error) {
+    /// The stream broke: nobody who waits has what was asked for.
+    fn fail(&self, mut asked: Asking, error: Error) {
         // What was wrong with a message of all is not wrong with each.
         let error = match error.is_invalid() {
             true => Error::unavailable("the keep-alive stream was refused").with_source(error),
             false => error,
         };
-        let waiting = std::mem::take(&mut *self.wanted());
-        for wanted in asked.into_iter().chain(waiting) {
-            // Nobody to tell: it is not wanted any more.
-            let _ = wanted.answer.send(Err(error.again()));
-        }
+        asked.fail(&error);
+        // Who hears of it may ask again at once: not under the lock.
+        let mut waiting = std::mem::take(&mut *self.asking());
+        waiting.fail(&error);
     }
 
     /// Renews a lease from now on.
@@ -107,11 +103,11 @@ impl Keeper {
     pub(crate) async fn run(&self, inner: &Inner) {
         let mut backoff = inner.backoff();
         loop {
-            while self.lock().is_empty() && self.wanted().is_empty() {
+            while self.lock().is_empty() && self.asking().is_empty() {
                 self.changed.notified().await;
             }
             let (number, _) = inner.nodes.current();
-            let mut asked = Vec::new();
+            let mut asked = Asking::default();
             if let Err(error) = self.stream(inner, &mut backoff, &mut asked).await {
                 inner.nodes.failed(number);
                 let delay = backoff.next(&inner.rng);
@@ -119,28 +115,22 @@ impl Keeper {
                 self.fail(asked, error);
                 tokio::select! {
                     () = tokio::time::sleep(delay) => {}
-                    // Who registers has waited already.
-                    () = self.wanting() => {}
+                    // Who asks has waited already.
+                    () = self.asked() => {}
                 }
             }
         }
     }
 
-    /// Waits until something is to be registered.
-    async fn wanting(&self) {
-        while self.wanted().is_empty() {
+    /// Waits until something is asked for.
+    async fn asked(&self) {
+        while self.asking().is_empty() {
             self.changed.notified().await;
         }
     }
 
-    /// Registers and renews over one stream, until it breaks or nothing is left to renew. `registering` is what is on its
-    /// way.
-    async fn stream(
-        &self,
-        inner: &Inner,
-        backoff: &mut Backoff,
-        registering: &mut Vec<Wanted>,
-    ) -> Result<()> {
+    /// Asks and renews over one stream, until it breaks or nothing is left to renew. `asking` is what is on its way.
+    async fn stream(&self, inner: &Inner, backoff: &mut Backoff, asking: &mut Asking) -> Result<()> {
         let (requests, stream) = Streaming::channel(1);
         let timeout = inner.options.attempt_timeout;
         let (_, client) = inner.nodes.current();
@@ -154,7 +144,7 @@ impl Keeper {
         loop {
             let now = inner.clock.now();
             if asked.is_none() {
-                asked = self.ask(&requests, registering, now)?;
+                asked = self.send(&requests, asking, now)?;
             }
             let wake = match asked {
                 Some(asked) => Some(asked + timeout),
@@ -164,7 +154,7 @@ impl Keeper {
             tokio::select! {
                 answer = answers.message() => {
                     let answer = answer?.ok_or_else(|| Error::unavailable("the registry ended the keep-alive stream"))?;
-                    self.note(inner, answer, registering)?;
+                    self.note(inner, answer, asking)?;
                     asked = None;
                     backoff.reset();
                 }
@@ -178,50 +168,46 @@ impl Keeper {
         }
     }
 
-    /// Asks for what is due and what is wanted. Returns when it was, if there was anything.
-    fn ask(
+    /// Sends what is due and what is asked for. Returns when it was, if there was anything.
+    fn send(
         &self,
         requests: &Sender<KeepAliveRequest>,
-        registering: &mut Vec<Wanted>,
+        asking: &mut Asking,
         now: Instant,
     ) -> Result<Option<Instant>> {
         let leases = self.lock();
         let due = leases.iter().filter(|(_, lease)| lease.next <= now).map(|(lease, _)| *lease);
         let lease_ids: Vec<_> = due.take(BATCH).collect();
         drop(leases);
-        self.take_wanted(registering);
-        if lease_ids.is_empty() && registering.is_empty() {
+        *asking = self.asking().take();
+        if lease_ids.is_empty() && asking.is_empty() {
             return Ok(None);
         }
-        let registrations = registering.iter().map(|wanted| wanted.request.clone()).collect();
-        requests.try_send(KeepAliveRequest { lease_ids, registrations, ..Default::default() })?;
+        requests.try_send(KeepAliveRequest {
+            lease_ids,
+            registrations: asking.registrations.requests(),
+            slots: asking.slots.requests(),
+            releases: asking.releases.requests(),
+            ..Default::default()
+        })?;
         Ok(Some(now))
     }
 
-    /// As many as one message has room for.
-    fn take_wanted(&self, into: &mut Vec<Wanted>) {
-        let mut wanted = self.wanted();
-        wanted.retain(|wanted| !wanted.answer.is_closed());
-        let mut bytes = 0;
-        let fits = wanted.iter().take(REGISTRATIONS).take_while(|wanted| {
-            bytes += wanted.request.encoded_len() as usize;
-            bytes <= REGISTRATION_BYTES
-        });
-        let fits = fits.count();
-        into.extend(wanted.drain(..fits));
-    }
-
-    fn note(&self, inner: &Inner, answer: KeepAliveResponse, registering: &mut Vec<Wanted>) -> Result<()> {
-        if answer.registered.len() != registering.len() {
-            let (told, asked) = (answer.registered.len(), registering.len());
-            return Err(Error::internal(format!(
-                "the registry answered {told} of {asked} registrations; is it older than this client?"
-            )));
+    fn note(&self, inner: &Inner, answer: KeepAliveResponse, asking: &mut Asking) -> Result<()> {
+        for (told, asked, what) in [
+            (answer.registered.len(), asking.registrations.len(), "registrations"),
+            (answer.slots.len(), asking.slots.len(), "slots"),
+            (answer.released.len(), asking.releases.len(), "slots that were let go"),
+        ] {
+            if told != asked {
+                return Err(Error::internal(format!(
+                    "the registry answered {told} of {asked} {what}; is it older than this client?"
+                )));
+            }
         }
-        for (wanted, registered) in registering.drain(..).zip(answer.registered) {
-            // Nobody to tell: it is not wanted any more, and a lease that nobody holds is not renewed.
-            let _ = wanted.answer.send(outcome(inner, registered));
-        }
+        asking.registrations.answer(answer.registered, |answer| registered(inner, answer));
+        asking.slots.answer(answer.slots, |answer| leased(inner, answer));
+        asking.releases.answer(answer.released, released);
         let now = inner.clock.now();
         let mut leases = self.lock();
         for lease in &answer.renewed {
@@ -240,30 +226,49 @@ impl Keeper {
     }
 }
 
-/// What the registry says of a registration.
-fn outcome(inner: &Inner, registered: Registered) -> Result<Option<Hold>> {
-    match registered.outcome {
-        Some(Outcome::Granted(response)) => Ok(granted(inner, *response)),
-        Some(Outcome::Refused(refusal)) => {
-            let code = Code::from_number(refusal.code).unwrap_or(Code::Unknown);
-            Err(Error::new(code, refusal.message)
-                .into_remote()
-                .with_reason(refusal.reason)
-                .with_domain(refusal.domain))
+/// What the registry says of a registration: what was granted is renewed from now on, unless it is already.
+fn registered(inner: &Inner, answer: Registered) -> Result<Option<Hold>> {
+    match answer.outcome {
+        Some(registered::Outcome::Granted(granted)) => {
+            let every = convert::renew_interval(granted.renew_interval.into_option());
+            let is_held = inner.keeper.lock().contains_key(&granted.lease_id);
+            Ok((!is_held).then(|| inner.keeper.hold(granted.lease_id, every, inner.clock.now())))
         }
+        Some(registered::Outcome::Refused(refusal)) => Err(refused(*refusal)),
         None => Err(Error::internal("the registry says nothing of a registration")),
     }
 }
 
-/// Renews what was granted, unless it is renewed already.
-fn granted(inner: &Inner, response: RegisterResponse) -> Option<Hold> {
-    let every = convert::renew_interval(response.renew_interval.into_option());
-    let is_held = inner.keeper.lock().contains_key(&response.lease_id);
-    (!is_held).then(|| inner.keeper.hold(response.lease_id, every, inner.clock.now()))
+/// What it says of a slot that was asked for.
+fn leased(inner: &Inner, answer: SlotLeased) -> Result<(u32, Hold)> {
+    match answer.outcome {
+        Some(slot_leased::Outcome::Granted(granted)) => {
+            let every = convert::renew_interval(granted.renew_interval.into_option());
+            Ok((granted.slot, inner.keeper.hold(granted.lease_id, every, inner.clock.now())))
+        }
+        Some(slot_leased::Outcome::Refused(refusal)) => Err(refused(*refusal)),
+        None => Err(Error::internal("the registry says nothing of a slot")),
+    }
+}
+
+/// What it says of a slot that was let go: whether it was this one's no longer is all the same.
+fn released(answer: SlotReleased) -> Result<()> {
+    match answer.outcome {
+        Some(slot_released::Outcome::Released(_)) => Ok(()),
+        Some(slot_released::Outcome::Refused(refusal)) => Err(refused(*refusal)),
+        None => Err(Error::internal("the registry says nothing of a slot that was let go")),
+    }
+}
+
+fn refused(refusal: Refusal) -> Error {
+    let code = Code::from_number(refusal.code).unwrap_or(Code::Unknown);
+    Error::new(code, refusal.message).into_remote().with_reason(refusal.reason).with_domain(refusal.domain)
 }
 
 fn unanswered(timeout: Duration) -> Error {
-    Error::deadline_exceeded(format!("the registry did not answer a renewal within {timeout:?}"))
+    Error::deadline_exceeded(format!(
+        "the registry did not answer over the keep-alive stream within {timeout:?}"
+    ))
 }
 
 impl Hold {

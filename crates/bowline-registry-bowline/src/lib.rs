@@ -18,6 +18,7 @@
 //! Changes carry revisions and a digest of the whole list, so that nothing goes missing unnoticed.
 
 mod agent;
+mod asking;
 mod convert;
 mod inner;
 mod keeper;

@@ -9,7 +9,6 @@ use bowline_core::{Context, Error, Result};
 use tokio::sync::watch;
 
 use crate::api::bowline::registry::v1::{LeaseSlotRequest, ReleaseSlotRequest};
-use crate::convert;
 use crate::inner::Inner;
 
 /// A slot of a group, leased for as long as this is held. See [`BowlineRegistry::lease_slot`](crate::BowlineRegistry::lease_slot).
@@ -92,23 +91,19 @@ async fn keep(
     mut let_go: watch::Receiver<bool>,
 ) {
     let mut backoff = inner.backoff();
-    loop {
-        let wanted = request.clone();
-        let asked = inner.attempt(|client, cx| Box::pin(async move { client.lease_slot(&cx, wanted).await }));
+    // Held until it is let go: that is told to the node that has it, over the same stream.
+    let _held = loop {
         let granted = tokio::select! {
-            granted = asked => granted,
-            () = unwanted(&mut let_go) => break,
+            granted = inner.keeper.lease_slot(request.clone()) => granted,
+            () = unwanted(&mut let_go) => break None,
         };
         let wait = match granted {
-            Ok(granted) => {
+            Ok((slot, mut hold)) => {
                 backoff.reset();
-                let slot = granted.slot;
                 number.send_if_modified(|known| known.replace(slot) != Some(slot));
-                let every = convert::renew_interval(granted.renew_interval.into_option());
-                let mut hold = inner.keeper.hold(granted.lease_id, every, inner.clock.now());
                 tokio::select! {
                     () = hold.lost() => continue,
-                    () = unwanted(&mut let_go) => break,
+                    () = unwanted(&mut let_go) => break Some(hold),
                 }
             }
             Err(error) => {
@@ -119,9 +114,9 @@ async fn keep(
         };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            () = unwanted(&mut let_go) => break,
+            () = unwanted(&mut let_go) => break None,
         }
-    }
+    };
     let slot = *number.borrow();
     release(&inner, &request, slot, &let_go).await;
 }
@@ -145,9 +140,7 @@ async fn release(
     for _ in 0..4 {
         let LeaseSlotRequest { namespace, env, group, holder, .. } = request.clone();
         let request = ReleaseSlotRequest { namespace, env, group, slot, holder, ..Default::default() };
-        let released =
-            inner.attempt(|client, cx| Box::pin(async move { client.release_slot(&cx, request).await }));
-        if released.await.is_ok() {
+        if inner.keeper.release_slot(request).await.is_ok() {
             return;
         }
         tokio::time::sleep(backoff.next(&inner.rng)).await;

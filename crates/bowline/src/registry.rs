@@ -229,6 +229,9 @@ fn not_built_in(feature: &str) -> bowline_core::Error {
 }
 
 #[cfg(test)]
+mod nodes;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use bowline_telemetry::{Metrics, Side};

@@ -1,6 +1,6 @@
 //! Who is there: by chitchat, which gossips over UDP and tells by the rhythm of heartbeats who is lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ const ZONE: &str = "zone";
 #[derive(Clone)]
 pub(super) struct Gossip {
     handle: Arc<ChitchatHandle>,
-    own: u64,
+    own: Owner,
 }
 
 impl Gossip {
@@ -59,20 +59,27 @@ impl Gossip {
             let listen = config.listen;
             Error::unavailable(format!("the cluster cannot gossip at {listen} over UDP: {e:#}"))
         })?;
-        Ok(Self { handle: Arc::new(handle), own: own.owner.node })
+        Ok(Self { handle: Arc::new(handle), own: own.owner })
     }
 
-    /// The other nodes, each in its latest life, and where they are.
-    pub(super) async fn members(&self) -> Vec<(Member, SocketAddr)> {
+    /// Who is there besides this process.
+    pub(super) async fn heard(&self) -> Heard {
         let chitchat = self.handle.chitchat();
         let chitchat = chitchat.lock().await;
         let live: Vec<&ChitchatId> = chitchat.live_nodes().collect();
         let mut latest: BTreeMap<u64, (Member, SocketAddr)> = BTreeMap::new();
+        let mut lives = BTreeSet::new();
         for (id, state) in chitchat.node_states() {
             let owner = Owner { node: node_number(&id.node_id), life: id.generation_id };
             // Before its zone is known, nothing follows from its being there.
-            let Some(zone) = state.get(ZONE).filter(|_| owner.node != self.own) else { continue };
+            let Some(zone) = state.get(ZONE).filter(|_| owner != self.own) else { continue };
             let member = Member { owner, zone: zone.to_owned(), live: live.contains(&id) };
+            if member.live {
+                lives.insert(owner);
+            }
+            if owner.node == self.own.node {
+                continue;
+            }
             let entry =
                 latest.entry(owner.node).or_insert_with(|| (member.clone(), id.gossip_advertise_addr));
             // A life that is lost is no rival to one that is not, even if a clock that jumped made its number larger.
@@ -80,8 +87,16 @@ impl Gossip {
                 *entry = (member, id.gossip_advertise_addr);
             }
         }
-        latest.into_values().collect()
+        Heard { nodes: latest.into_values().collect(), lives }
     }
+}
+
+/// Who is there besides a process.
+pub(super) struct Heard {
+    /// The other nodes, each in its latest life, and where they are.
+    pub(super) nodes: Vec<(Member, SocketAddr)>,
+    /// All lives that are heard of: of two processes of one name both have what was registered with them, until one of them ends.
+    pub(super) lives: BTreeSet<Owner>,
 }
 
 /// Finds out whether another process has this node's name.

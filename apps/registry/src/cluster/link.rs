@@ -10,13 +10,13 @@ use bowline_rpc::{Sender, ServiceDef, Streaming};
 
 use super::Links;
 use crate::peers::api::sync_message::Message;
-use crate::peers::api::{Hello, SyncMessage, peer, peer_error};
+use crate::peers::api::{Hello, SyncMessage, WhoRequest, WhoResponse, peer, peer_error};
 use crate::peers::node_number;
 
 /// Silence after which a stream counts as broken: its one end compares once a second, and the other one answers.
 const SILENT: Duration = Duration::from_secs(5);
 /// How long a node has to answer a call.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// Under what an error tells the life of the node that answers.
 const LIFE: &str = "life";
 /// Messages that wait for the connection.
@@ -41,6 +41,10 @@ impl peer::Service for Inbound {
         let (links, near) = (Arc::clone(&self.0), theirs.zone == self.0.config.zone);
         self.0.tasks.spawn(async move { links.run(node, near, false, sender, req).await });
         Ok(stream)
+    }
+
+    async fn who(&self, _: &Context, _: WhoRequest) -> Result<WhoResponse> {
+        Ok(self.0.who())
     }
 }
 
@@ -117,16 +121,21 @@ impl Links {
         is_elder
     }
 
+    /// A way to a node, for one purpose.
+    pub(super) fn client(&self, addr: SocketAddr) -> Result<peer::Client> {
+        let tls = self.client_tls();
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let options = ChannelOptions { tls, ..ChannelOptions::default() };
+        let channel = Channel::builder(format!("{scheme}://{addr}")).options(options).build()?;
+        Ok(peer::Client::new(channel.caller()?))
+    }
+
     async fn dial(
         &self,
         node: u64,
         addr: SocketAddr,
     ) -> Result<(Sender<SyncMessage>, Streaming<SyncMessage>, bool)> {
-        let tls = self.client_tls();
-        let scheme = if tls.is_some() { "https" } else { "http" };
-        let options = ChannelOptions { tls, ..ChannelOptions::default() };
-        let channel = Channel::builder(format!("{scheme}://{addr}")).options(options).build()?;
-        let client = peer::Client::new(channel.caller()?);
+        let client = self.client(addr)?;
         let (sender, requests) = Streaming::channel(WAITING);
         sender.try_send(self.hello(node))?;
         let cx = Context::background();

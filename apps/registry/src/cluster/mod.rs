@@ -3,6 +3,7 @@
 //! Who is there is found by gossip ([`chitchat`], over UDP); what is so goes over one gRPC stream between two nodes, at the
 //! same number of a TCP port. What is said there is [`crate::peers`]' business; here are the sockets and the tasks.
 
+mod front;
 mod gossip;
 mod link;
 mod place;
@@ -25,7 +26,8 @@ use tokio::sync::{Notify, watch};
 use crate::Node;
 use crate::node::Shared;
 use crate::peers::{Member, StreamId};
-use gossip::{Gossip, Rivals};
+pub(crate) use front::Front;
+use gossip::{Gossip, Heard, Rivals};
 use link::Inbound;
 
 /// How often a node looks who is there.
@@ -139,12 +141,13 @@ impl Links {
     }
 
     /// Sees to it that the streams are there that should be.
-    fn tend(self: &Arc<Self>, members: &[(Member, SocketAddr)]) {
-        let others: Vec<Member> = members.iter().map(|(member, _)| member.clone()).collect();
-        let tended = self.shared.tend(&others);
+    fn tend(self: &Arc<Self>, heard: Heard) {
+        let Heard { nodes, lives } = heard;
+        let others: Vec<Member> = nodes.iter().map(|(member, _)| member.clone()).collect();
+        let tended = self.shared.tend(&others, lives);
         tended.close.into_iter().for_each(|id| self.close(id));
         for node in tended.call {
-            let Some((_, addr)) = members.iter().find(|(m, _)| m.owner.node == node) else { continue };
+            let Some((_, addr)) = nodes.iter().find(|(m, _)| m.owner.node == node) else { continue };
             let mut calling = self.calling.lock().unwrap_or_else(PoisonError::into_inner);
             if calling.insert(node, *addr).is_some() {
                 continue;
@@ -155,6 +158,42 @@ impl Links {
         }
     }
 
+    /// Looks who is there, for ever.
+    async fn look(self: Arc<Self>, gossip: Gossip) {
+        let mut every = each(LOOK_EVERY);
+        loop {
+            every.tick().await;
+            self.tend(gossip.heard().await);
+        }
+    }
+
+    /// Looks whether another process has this node's name, until one does.
+    async fn look_for_rivals(self: Arc<Self>, gossip: Gossip, ended: watch::Sender<Ended>) {
+        let (mut rivals, mut every) = (Rivals::default(), each(RIVALS_EVERY));
+        loop {
+            every.tick().await;
+            // Anybody can gossip.
+            if let Some(elder) = rivals.settled(&gossip, self.shared.now()).await
+                && self.is_rivalled(elder).await
+            {
+                ended.send_replace(Ended::Rivalled(elder));
+                return;
+            }
+        }
+    }
+
+    /// Serves once another node has told what there is, or after a while.
+    async fn learn(self: Arc<Self>) {
+        let within = self.config.sync_within;
+        if tokio::time::timeout(within, self.shared.synced()).await.is_err() {
+            tracing::warn!(
+                ?within,
+                "no other node told what there is; this node serves what it knows itself"
+            );
+        }
+        self.shared.serve();
+    }
+
     fn client_tls(&self) -> Option<ClientTls> {
         self.config.tls.as_ref().map(|tls| ClientTls {
             ca: tls.ca.clone(),
@@ -162,6 +201,13 @@ impl Links {
             server_name: tls.server_name.clone(),
         })
     }
+}
+
+/// Ticks from now on, and not faster after a pause.
+fn each(period: Duration) -> tokio::time::Interval {
+    let mut every = tokio::time::interval(period);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    every
 }
 
 /// A node's place among others: one of the servers of its application.
@@ -206,44 +252,21 @@ impl Cluster {
         Ok(Self { links, server, gossip: None, ended: watch::Sender::new(Ended::No) })
     }
 
+    /// Where clients find this node, for those who ask another one for all: bilibili discovery's. They are not told of it without.
+    #[must_use]
+    pub fn clients_at(self, at: Endpoint) -> Self {
+        self.links.shared.front.send_modify(|front| front.own = Some(at));
+        self
+    }
+
     async fn start(&mut self) -> Result<()> {
         self.server.bind().context("the cluster's address")?;
         let gossip = Gossip::start(&self.links.config, self.links.shared.own()).await?;
-        let (links, members) = (Arc::clone(&self.links), gossip.clone());
-        self.links.tasks.spawn(async move {
-            let mut every = tokio::time::interval(LOOK_EVERY);
-            every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                every.tick().await;
-                links.tend(&members.members().await);
-            }
-        });
-        let (links, gossiped, ended) = (Arc::clone(&self.links), gossip.clone(), self.ended.clone());
-        self.links.tasks.spawn(async move {
-            let (mut rivals, mut every) = (Rivals::default(), tokio::time::interval(RIVALS_EVERY));
-            every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                every.tick().await;
-                // Anybody can gossip.
-                if let Some(elder) = rivals.settled(&gossiped, links.shared.now()).await
-                    && links.is_rivalled(elder).await
-                {
-                    ended.send_replace(Ended::Rivalled(elder));
-                    return;
-                }
-            }
-        });
-        let shared = Arc::clone(&self.links.shared);
-        let within = self.links.config.sync_within;
-        self.links.tasks.spawn(async move {
-            if tokio::time::timeout(within, shared.synced()).await.is_err() {
-                tracing::warn!(
-                    ?within,
-                    "no other node told what there is; this node serves what it knows itself"
-                );
-            }
-            shared.serve();
-        });
+        let links = &self.links;
+        links.tasks.spawn(Arc::clone(links).look(gossip.clone()));
+        links.tasks.spawn(Arc::clone(links).meet_all(gossip.clone()));
+        links.tasks.spawn(Arc::clone(links).look_for_rivals(gossip.clone(), self.ended.clone()));
+        links.tasks.spawn(Arc::clone(links).learn());
         self.gossip = Some(gossip);
         Ok(())
     }

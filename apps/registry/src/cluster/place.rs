@@ -1,5 +1,6 @@
 //! A node's place among others, as the node itself has it.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use super::{Links, node_without_name};
 use crate::node::Shared;
 use crate::peers::api::SyncMessage;
 use crate::peers::{Member, Peers, StreamId, Tended};
-use crate::store::Store;
+use crate::store::{Owner, Store};
 
 impl Shared {
     pub(crate) fn peers(&self) -> MutexGuard<'_, Peers> {
@@ -54,11 +55,11 @@ impl Shared {
         heard
     }
 
-    /// Looks after the streams, for who is there.
-    pub(crate) fn tend(&self, others: &[Member]) -> Tended {
+    /// Looks after the streams, for who is there. `lives` are all that are heard of, also two of one node.
+    pub(crate) fn tend(&self, others: &[Member], lives: BTreeSet<Owner>) -> Tended {
         self.apply(|store, now| {
             let tended = self.peers().tend(&self.own, others, now);
-            store.set_live(tended.topology.live.clone(), now);
+            store.set_live(lives, now);
             self.sweeps.store(tended.topology.sweeps, Ordering::Relaxed);
             tended
         })

@@ -83,7 +83,9 @@ impl Owners {
 
     /// Whether a node may be out of sight, or not be back for long, that is not known to be dead, for less than `away`.
     pub(super) fn may_somebody_be_away(&self, away: Duration, now: Instant) -> bool {
-        let is_back = |node: u64| self.sights.iter().any(|(o, s)| o.node == node && s.since.is_some());
+        let own = self.own.node;
+        let is_back =
+            |node: u64| node == own || self.sights.iter().any(|(o, s)| o.node == node && s.since.is_some());
         let is_new = self.began.is_some_and(|began| began + away > now);
         is_new
             || self.sights.iter().any(|(owner, sight)| match sight.since {

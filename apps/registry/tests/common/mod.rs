@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test crate uses its part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, outside of test functions")]
 
+pub(crate) mod members;
 pub(crate) mod nacos;
 pub(crate) mod networks;
 pub(crate) mod nodes;

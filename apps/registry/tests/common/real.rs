@@ -26,7 +26,10 @@ impl Real {
 
     /// Requests get this much time.
     pub(crate) fn with_timeout(config: Config, timeout: Duration) -> Self {
-        let node = Node::new(config).unwrap();
+        Self::of(Node::new(config).unwrap(), timeout)
+    }
+
+    pub(crate) fn of(node: Node, timeout: Duration) -> Self {
         let mut options = ServerOptions::at("127.0.0.1:0").unwrap();
         options.unary_timeout = Some(timeout);
         let metrics = Metrics::new();

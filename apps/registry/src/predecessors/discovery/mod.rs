@@ -152,7 +152,7 @@ async fn run(shared: &Arc<Shared>, method: Method, scope: &Scope, request: Reque
         Method::Fetchs => fetchs(shared, &params, &host),
         Method::Poll => poll::poll(shared, &params, &host, scope).await,
         Method::Polls => poll::polls(shared, &params, &host, scope).await,
-        Method::Nodes => Ok(Said::Data(json!([{"addr": host, "status": 0, "zone": ""}]))),
+        Method::Nodes => Ok(nodes(shared, &host)),
     }
 }
 
@@ -304,12 +304,20 @@ impl<'a> Asked<'a> {
         if !instances.is_empty() {
             return Some(Instances { instances, latest_timestamp: model::timestamp(revision) });
         }
-        (key.service() == SELF).then(|| Instances::of_this_node(self.host, self.zone, key, shared))
+        (key.service() == SELF).then(|| Instances::of_nodes(self.host, self.zone, key, shared)).flatten()
     }
 
     fn get(&self, shared: &Shared, key: &ServiceKey) -> Result<Instances> {
         self.look(shared, key).ok_or_else(|| nothing_found(format_args!("`{}`", key.service())))
     }
+}
+
+/// The nodes of this one's zone.
+fn nodes(shared: &Shared, host: &str) -> Said {
+    let all = model::nodes(&shared.front.borrow(), host, shared);
+    let of_zone = all.into_iter().filter(|node| node.zone == shared.own.zone);
+    let told = of_zone.map(|node| json!({"addr": node.host, "status": 0, "zone": node.zone}));
+    Said::Data(told.collect())
 }
 
 fn number_of(params: &Params, name: &str) -> Result<u32> {

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::super::params::{Params, invalid};
 use super::super::{EUREKA, NACOS, RESERVED};
 use super::{SELF, nanos};
+use crate::cluster::Front;
 use crate::node::Shared;
 use crate::store::{Registered, ServiceKey};
 
@@ -51,17 +52,66 @@ impl Instances {
         self.instances.values().any(|of_zone| !of_zone.is_empty())
     }
 
-    /// This node, for clients that look for the registry before anything else.
-    pub(super) fn of_this_node(host: &str, zone: &str, key: &ServiceKey, shared: &Shared) -> Self {
-        let started = timestamp((shared.epoch >> 16).max(1));
-        let instance = Instance {
+    /// The registry's nodes, for clients that look for them before anything else; `None` if none is in the zone.
+    pub(super) fn of_nodes(host: &str, zone: &str, key: &ServiceKey, shared: &Shared) -> Option<Self> {
+        let front = shared.front.borrow().clone();
+        let mut instances: BTreeMap<String, Vec<Instance>> = BTreeMap::new();
+        for node in nodes(&front, host, shared) {
+            // One without a zone is in whichever is asked for.
+            let of = if node.zone.is_empty() { zone } else { &node.zone }.to_owned();
+            if zone.is_empty() || of == zone {
+                let instance = node.instance(&of, key, shared);
+                instances.entry(of).or_default().push(instance);
+            }
+        }
+        let latest_timestamp = started(shared.epoch).saturating_add(front.changes);
+        (!instances.is_empty()).then_some(Self { instances, latest_timestamp })
+    }
+}
+
+/// A node of the registry, as clients are told of it.
+pub(super) struct Node {
+    pub(super) zone: String,
+    /// Host and port.
+    pub(super) host: String,
+    url: String,
+    life: u64,
+}
+
+/// This node, at `host` where it has no other address, and those it knows to serve.
+pub(super) fn nodes(front: &Front, host: &str, shared: &Shared) -> Vec<Node> {
+    let own = Node {
+        zone: shared.own.zone.clone(),
+        host: front.own.as_ref().map_or(host.to_owned(), Endpoint::authority),
+        url: front.own.as_ref().map_or(format!("http://{host}"), ToString::to_string),
+        life: shared.epoch,
+    };
+    let others = front.others.iter().map(|other| Node {
+        zone: other.zone.clone(),
+        host: other.at.authority(),
+        url: other.at.to_string(),
+        life: other.life,
+    });
+    std::iter::once(own).chain(others).collect()
+}
+
+/// When a life of a node began.
+const fn started(life: u64) -> u64 {
+    let at = timestamp(life >> 16);
+    if at == 0 { 1 } else { at }
+}
+
+impl Node {
+    fn instance(self, zone: &str, key: &ServiceKey, shared: &Shared) -> Instance {
+        let started = started(self.life);
+        Instance {
             region: String::new(),
             zone: zone.to_owned(),
             env: key.env().to_owned(),
             appid: SELF.to_owned(),
-            hostname: host.to_owned(),
-            addrs: vec![format!("http://{host}")],
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            hostname: self.host,
+            addrs: vec![self.url],
+            version: String::new(),
             metadata: BTreeMap::new(),
             status: 1,
             reg_timestamp: started,
@@ -69,8 +119,7 @@ impl Instances {
             renew_timestamp: nanos(shared.unix_time(shared.now())),
             dirty_timestamp: started,
             latest_timestamp: started,
-        };
-        Self { instances: [(zone.to_owned(), vec![instance])].into(), latest_timestamp: started }
+        }
     }
 }
 

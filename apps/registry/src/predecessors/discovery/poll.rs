@@ -71,6 +71,7 @@ async fn park<T>(
     scope: &Scope,
     news: impl Fn() -> Option<T>,
 ) -> Result<Option<T>> {
+    let mut nodes = shared.front.subscribe();
     if let Some(news) = news() {
         return Ok(Some(news));
     }
@@ -80,10 +81,15 @@ async fn park<T>(
     let wait = scope.cx.remaining().map_or(PARK, |left| PARK.min(left.saturating_sub(MARGIN)));
     let change = async {
         loop {
-            if watching.take().is_none() {
-                watching.news().await;
-            } else if let Some(news) = news() {
+            // All are looked at, whichever has news.
+            while watching.take().is_some() {}
+            if let Some(news) = news() {
                 return news;
+            }
+            tokio::select! {
+                () = watching.news() => {}
+                // The sender lives as long as the node.
+                _ = nodes.changed() => {}
             }
         }
     };

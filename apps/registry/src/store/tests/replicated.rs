@@ -243,6 +243,22 @@ fn who_started_remembers_what_went_for_those_who_may_be_away_since_before() {
     assert_eq!(nodes.stores[0].removals().count(), 0);
 }
 
+#[test]
+fn a_process_of_a_nodes_own_name_that_went_is_nobody_who_may_be_away() {
+    let config = Config::default();
+    let mut nodes = Nodes::new(1);
+    nodes.now += config.keep_for_absent;
+    let (own, now) = (nodes.stores[0].own(), nodes.now);
+    let twin = Owner { life: own.life - 1, ..own };
+    nodes.stores[0].set_live([own, twin].into(), now);
+    nodes.stores[0].set_live([own].into(), now);
+    nodes.register(0, by("h")).unwrap();
+    assert!(nodes.stores[0].deregister(&key("s"), "a", "h", now));
+    nodes.now += config.keep_removals();
+    nodes.stores[0].expire(nodes.now, 99);
+    assert_eq!(nodes.stores[0].removals().count(), 0);
+}
+
 proptest! {
     /// Whatever is said to whom, and in whatever order the nodes hear of it: in the end they are equal.
     #[test]
