@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
 
+use std::time::Duration;
+
 use bowline_tests_support::{Process, admin_page, build, free_port, programs};
 
 /// An application of the shop.
@@ -169,6 +171,11 @@ impl Instance {
     /// Lets it go on.
     pub fn resume(&self) {
         self.process.as_ref().expect("it runs").resume();
+    }
+
+    /// How much of the processors' time it has had since it started.
+    pub fn processor_time(&self) -> Duration {
+        self.process.as_ref().expect("it runs").processor_time()
     }
 
     /// How often a method was called, by its own count; 0 if it is gone.

@@ -235,25 +235,28 @@ impl Bbr {
         }
         self.worked_out.store(tick, Ordering::Relaxed);
         let overloaded = is_busy || self.is_overloaded(now);
-        let (mut most, mut shortest, mut last) = (0, u64::MAX, u64::MAX);
+        let (mut shortest, mut last) = (u64::MAX, u64::MAX);
+        let mut passed_in = vec![0; self.options.buckets.max(2)];
         for (own, [passed, nanos]) in self.window.buckets(tick) {
             if own == tick || passed == 0 {
                 continue;
             }
+            passed_in[(tick - own - 1) as usize] = passed;
             let mean = nanos / passed;
-            (most, shortest) = (most.max(passed), shortest.min(mean));
+            shortest = shortest.min(mean);
             if own + 1 == tick {
                 last = mean;
             }
         }
-        if most == 0 {
+        let most = most(&passed_in);
+        if most == 0.0 {
             self.limit.store(u32::MAX, Ordering::Relaxed);
             *floor_time = FloorTime::default();
             return;
         }
         let probing = floor_time.update(tick, overloaded, shortest, last, &self.options, &self.ticks);
         let bucket = self.ticks.length().as_secs_f64();
-        let limit = most as f64 * floor_time.nanos as f64 / 1e9 / bucket;
+        let limit = most * floor_time.nanos as f64 / 1e9 / bucket;
         let processors = f64::from(self.options.processors.max(1));
         let within = |time: Duration| processors * (time.as_nanos() as f64 / floor_time.nanos.max(1) as f64);
         let limit = limit.max(processors).max(within(self.options.queue));
@@ -290,6 +293,21 @@ const PROBE_TICKS: u64 = 2;
 
 /// Between two probes there is at least so many times the time of one.
 const PROBE_SPACING: u64 = 20;
+
+/// The most that passed in a bucket, at the mean of as many buckets in a row as it takes for [`ENOUGH`] of them: of few the
+/// most is chance.
+fn most(passed_in: &[u64]) -> f64 {
+    let since = passed_in.iter().rposition(|passed| *passed > 0).map_or(0, |oldest| oldest + 1);
+    let passed_in = &passed_in[..since];
+    let served = passed_in.iter().filter(|passed| **passed > 0);
+    let (buckets, all) = served.fold((0, 0), |(buckets, all), passed| (buckets + 1, all + passed));
+    let row = (ENOUGH * buckets).div_ceil(all.max(1)).clamp(1, since.max(1) as u64) as usize;
+    let sums = passed_in.windows(row).map(|row| row.iter().sum::<u64>());
+    sums.max().unwrap_or_default() as f64 / row as f64
+}
+
+/// How many answers tell how many a service gives.
+const ENOUGH: u64 = 50;
 
 impl FloorTime {
     /// Takes in what the last tick has shown; true if the limit is to be lowered in this one.

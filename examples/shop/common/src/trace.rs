@@ -11,6 +11,8 @@ use shop_api::{catalog, inventory, order};
 
 const MOST_HOPS: usize = 8;
 const LONGEST_HOLD: Duration = Duration::from_secs(300);
+/// In thousands: a second or so.
+const MOST_COMPUTED: i64 = 100_000;
 
 /// A service that a call can be passed on to.
 pub trait Peer: Send + Sync + 'static {
@@ -66,10 +68,11 @@ impl Tracer {
             cx.remaining().map_or(-1, |left| i64::try_from(left.as_millis()).unwrap_or(i64::MAX));
         let here = Hop { service: self.service.clone(), remaining_millis, ..Default::default() };
         let hold = Duration::from_millis(u64::try_from(request.hold_millis).unwrap_or(0));
-        if request.hops.len() > MOST_HOPS || hold > LONGEST_HOLD {
+        if request.hops.len() > MOST_HOPS || hold > LONGEST_HOLD || request.compute > MOST_COMPUTED {
             return Err(trace_error::trace_too_long());
         }
         if request.hops.is_empty() {
+            compute(request.compute);
             self.hold(cx, hold).await?;
             return Ok(TraceReply { hops: vec![here], ..Default::default() });
         }
@@ -93,6 +96,14 @@ impl Tracer {
 impl std::fmt::Debug for Tracer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Tracer({} calls {:?})", self.service, self.peers.keys())
+    }
+}
+
+/// Keeps a processor busy with so many thousand multiplications.
+fn compute(thousands: i64) {
+    let mut product = 1_u64;
+    for factor in 0..thousands.max(0).cast_unsigned() * 1_000 {
+        product = std::hint::black_box(product.wrapping_mul(factor | 1));
     }
 }
 
