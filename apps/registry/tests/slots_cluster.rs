@@ -11,10 +11,10 @@ use bowline_tests_support::eventually;
 use common::SEC;
 use common::members::{Member, behind_one_channel};
 
-/// A renewal every third of a second.
+/// A renewal each two thirds of a second.
 fn client(members: &[Member]) -> BowlineRegistry {
     behind_one_channel(members, |options| {
-        options.ttl = Some(SEC);
+        options.ttl = Some(2 * SEC);
         options.attempt_timeout = 2 * SEC;
     })
 }
@@ -48,7 +48,7 @@ async fn a_slot_stays_at_the_node_of_its_stream_and_moves_with_it_when_that_is_l
 
     let at = leases(&members);
     let owner = at.iter().position(|leases| *leases == 2).unwrap_or_else(|| panic!("on one of all: {at:?}"));
-    // Ten renewals.
+    // Some five renewals.
     for _ in 0..100 {
         tokio::time::sleep(Duration::from_millis(33)).await;
         assert_eq!(leases(&members), at, "the leases stay where they are");
