@@ -107,9 +107,31 @@ pub(crate) type Fallback = Arc<dyn Fn(&Context, &Error) -> Option<Response<Body>
 /// The whole answers of a channel.
 #[derive(Default)]
 pub(crate) struct Answers {
-    flights: Mutex<HashMap<Key, WeakShared<BoxFuture<'static, Outcome>>>>,
+    flights: Mutex<Flights>,
     kept: Mutex<Kept>,
     pub(crate) fallbacks: HashMap<String, Fallback>,
+}
+
+/// Calls that several may wait for.
+#[derive(Default)]
+struct Flights {
+    by_key: HashMap<Key, WeakShared<BoxFuture<'static, Outcome>>>,
+    /// Among how many those that have ended are looked for.
+    sweep_at: usize,
+}
+
+impl Flights {
+    /// Adds one. Of those that have ended no more are kept than there are others, so that to add costs the same with many.
+    fn add(&mut self, key: &Key, flight: &Flight) {
+        const FEW: usize = 16;
+        if self.by_key.len() >= self.sweep_at.max(FEW) {
+            self.by_key.retain(|_, flight| flight.upgrade().is_some());
+            self.sweep_at = 2 * self.by_key.len();
+        }
+        if let Some(weak) = flight.downgrade() {
+            self.by_key.insert(key.clone(), weak);
+        }
+    }
 }
 
 struct LastGood {
@@ -172,16 +194,13 @@ impl Answers {
 
     fn join(&self, key: &Key, call: impl FnOnce() -> BoxFuture<'static, Result<Whole>>) -> Flight {
         let mut flights = lock(&self.flights);
-        let under_way = flights.get(key).and_then(WeakShared::upgrade);
+        let under_way = flights.by_key.get(key).and_then(WeakShared::upgrade);
         // One that has ended is of before; its caller just has not looked yet.
         if let Some(flight) = under_way.filter(|flight| flight.peek().is_none()) {
             return flight;
         }
-        flights.retain(|_, flight| flight.upgrade().is_some());
         let flight = call().map(|answer| answer.map(Arc::new).map_err(Arc::new)).boxed().shared();
-        if let Some(weak) = flight.downgrade() {
-            flights.insert(key.clone(), weak);
-        }
+        flights.add(key, &flight);
         flight
     }
 
@@ -285,6 +304,21 @@ mod tests {
         assert_eq!(kept.answers.len(), KEPT);
         let sum: usize = kept.answers.iter().map(|(key, last)| key.len() + last.whole.bytes()).sum();
         assert_eq!(kept.bytes, sum);
+    }
+
+    #[tokio::test]
+    async fn flights_that_have_ended_are_forgotten_and_those_under_way_are_not() {
+        let answers = Answers::default();
+        let pending: Vec<Flight> =
+            (0..100).map(|name| answers.join(&key_of(name), || Box::pin(std::future::pending()))).collect();
+        for name in 100..10_000 {
+            let key = key_of(name);
+            let answer = answers.one_for_all(&key, || Box::pin(async { Err(Error::not_found("gone")) }));
+            assert!(answer.await.is_err());
+        }
+        assert!(lock(&answers.flights).by_key.len() <= 201);
+        let joined = answers.join(&key_of(99), || panic!("it is under way"));
+        assert!(joined.ptr_eq(&pending[99]));
     }
 
     #[tokio::test(start_paused = true)]

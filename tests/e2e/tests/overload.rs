@@ -24,13 +24,10 @@ use bowline::core::Criticality;
 use bowline::prelude::*;
 use bowline::resilience::{ClientPolicy, Policies, RetryOptions, ThrottleOptions};
 use bowline::rpc::Caller;
-use bowline_tests_e2e::{App, Fleet, Instance, Load, Report};
+use bowline_tests_e2e::{App, Fleet, Instance, Load, Report, alone};
 use shop_api::catalog::v1::catalog_service;
 use shop_api::common::v1::TraceRequest;
 use tokio::task::JoinSet;
-
-/// Each test measures and needs the machine for itself.
-static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// How many the store serves at a time.
 const PLACES: u32 = 16;
@@ -249,14 +246,14 @@ async fn four_times(fleet: &Fleet, work: Work, capacity: Option<f64>, whose: Who
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_times_what_a_store_does_costs_neither_the_goodput_nor_the_most_critical() {
-    let _alone = ONE_AT_A_TIME.lock().await;
+    let _alone = alone().await;
     let capacity = Some(f64::from(CAPACITY));
     four_times(&with_store().await, Work::Waits, capacity, Whose::Clock, 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_times_what_the_processors_do_costs_neither_the_goodput_nor_the_most_critical() {
-    let _alone = ONE_AT_A_TIME.lock().await;
+    let _alone = alone().await;
     let fleet = Fleet::start(&[(App::Catalog, 1)]).await;
     let work = Work::Computes(worth(&plain(&fleet), Duration::from_millis(40)).await);
     // Twelve at a time are six for each of two processors, and before that they wait to be read, which takes a processor too. Without a
@@ -276,7 +273,7 @@ async fn worth(channel: &Channel, time: Duration) -> i64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_with_the_defaults_hold_a_part_of_an_overload_back() {
-    let _alone = ONE_AT_A_TIME.lock().await;
+    let _alone = alone().await;
     let fleet = with_store().await;
     let server = fleet.one(App::Catalog);
     let plain = plain(&fleet);

@@ -176,6 +176,32 @@ async fn a_bulkhead_lets_some_run_some_wait_and_refuses_the_others() {
 }
 
 #[tokio::test]
+async fn other_policies_leave_tokens_and_places_that_are_taken_as_they_are() {
+    let bulkhead = Some(BulkheadOptions { queue: 0, ..BulkheadOptions::new(2) });
+    let rate = Some(Rate { per_second: 0.001, burst: 2 });
+    let with = |timeout| {
+        let (sleep, echo) = (
+            ServerPolicy { bulkhead, timeout, ..Default::default() },
+            ServerPolicy { rate, timeout, ..Default::default() },
+        );
+        policies([(SLEEP, sleep), (ECHO, echo)])
+    };
+    let running = start(None, with(None));
+    let (client, cx) = (running.client().unwrap(), Context::background());
+    let held = sleepers(&running, &client, 2).await;
+    for _ in 0..2 {
+        client.echo(&cx, Everything::default()).await.unwrap();
+    }
+    running.server.policies().set(with(Some(Duration::from_secs(60)))).unwrap();
+    assert_refused(&client.sleep(&cx, sleep(0)).await.unwrap_err(), "OVERLOADED");
+    let limited = client.echo(&cx, Everything::default()).await.unwrap_err();
+    assert_eq!(limited.reason(), "RATELIMITED");
+    drop(held);
+    eventually(|| running.service.canceled.load(Ordering::SeqCst) == 2).await;
+    client.sleep(&cx, sleep(0)).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_operation_has_as_much_time_as_its_policy_says() {
     let timeout = Some(Duration::from_millis(100));
     let running = start(None, policies([(SLEEP, ServerPolicy { timeout, ..Default::default() })]));
