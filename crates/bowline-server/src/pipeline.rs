@@ -8,6 +8,7 @@ use std::task::{Context as Task, Poll, ready};
 
 use bowline_core::{Canceller, Code, Error, Instant, Result};
 use bowline_resilience::{Ended, Permit, Policies, ServerPolicy};
+use bowline_rpc::headers::REQUEST_ID;
 use bowline_rpc::{Body, BoxFuture, CallFuture, Outcome, Protocol, Routes, Scope};
 use bowline_telemetry::{CallMetrics, Counter, Metrics, OperationMetrics, Side};
 use http::header::CONTENT_TYPE;
@@ -296,13 +297,13 @@ impl Held {
     /// Before the first step: whether the call has waited for too long.
     fn begin(&mut self, deadline: Option<Instant>, headers: &HeaderMap) -> Result<(), Refusal> {
         let now = Instant::now();
+        // The limit hears of the wait also where it was longer than the caller's patience.
+        let begun = self.permit.as_mut().map_or(Ok(()), |permit| permit.begun(now));
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Err(self.guard.refuse(Why::TooLate, criticality(headers)));
         }
-        if let Some(permit) = &mut self.permit
-            && permit.begun(now).is_err()
-        {
-            return Err(self.guard.refuse(Why::Overloaded, permit.criticality()));
+        if begun.is_err() {
+            return Err(self.guard.refuse(Why::Overloaded, criticality(headers)));
         }
         if self.guard.streams {
             self.permit = None;
@@ -370,7 +371,10 @@ impl Future for PipelineFuture {
                 }
                 Err(refusal) => {
                     tracing::debug!(operation = operation.path(), reason = refusal.reason(), "call refused");
-                    let response = held.guard.answer(refusal, *protocol, request.headers());
+                    let mut response = held.guard.answer(refusal, *protocol, request.headers());
+                    if let (Protocol::Rest, Some(id)) = (protocol, cx.request_id()) {
+                        response.headers_mut().insert(REQUEST_ID, id.to_header());
+                    }
                     Self::refused(response, Remains::of(request.version(), request.into_body()))
                 }
             };

@@ -263,3 +263,13 @@ async fn a_server_says_when_to_come_again() {
         .await;
     assert_eq!(answer.header("grpc-retry-pushback-ms"), "1500");
 }
+
+#[tokio::test]
+async fn what_came_too_late_is_told_by_its_id() {
+    let running = Running::start().unwrap();
+    let mut http = Http::connect(&running.endpoint).await;
+    let late = [("x-envoy-expected-rq-timeout-ms", "0"), ("x-request-id", "late-1")];
+    let answer = http.call("GET", "/v1/echo/n", &late, "").await;
+    assert_eq!((answer.status, answer.header("x-request-id")), (504, late[1].1), "{}", answer.text());
+    assert!(answer.text().contains("DEADLINE_EXCEEDED"), "{}", answer.text());
+}

@@ -214,11 +214,6 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// How much its request matters.
-    pub fn criticality(&self) -> Criticality {
-        self.criticality
-    }
-
     /// The first step is taken. What lies between is the time it waited for a thread.
     ///
     /// # Errors
