@@ -12,7 +12,7 @@ pub use load::{Load, Report};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// Waits until no other test of the program measures: each needs the machine for itself.
-pub async fn alone() -> MutexGuard<'static, ()> {
+pub async fn undisturbed() -> MutexGuard<'static, ()> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
     ONE_AT_A_TIME.lock().await
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bowline::client::{Channel, ChannelOptions, ClientPolicies};
 use bowline::prelude::*;
 use bowline::resilience::{ClientPolicy, Policies};
-use bowline_tests_e2e::{App, Fleet, Instance, Load, Report, SlowDisk, alone};
+use bowline_tests_e2e::{App, Fleet, Instance, Load, Report, SlowDisk, undisturbed};
 use shop_api::catalog::v1::catalog_service;
 use shop_api::interface::v1::{GetItemRequest, shop_service};
 use shop_api::inventory::v1::{Line, ReserveRequest, inventory_service};
@@ -65,7 +65,7 @@ async fn served(fleet: &Fleet) -> Vec<u64> {
 
 #[tokio::test]
 async fn an_instance_that_stands_still_costs_hardly_a_request() {
-    let _alone = alone().await;
+    let _alone = undisturbed().await;
     let fleet = Fleet::start(&[(App::Catalog, 3), (App::Inventory, 1), (App::Shop, 1)]).await;
     spread(&fleet).await;
     let load = load(&fleet);
@@ -138,7 +138,7 @@ async fn one_of_three_backends_stands_still(balance: &str) -> (Report, f64) {
 
 #[tokio::test]
 async fn a_backend_of_the_gateway_that_stands_still_costs_hardly_a_request() {
-    let _alone = alone().await;
+    let _alone = undisturbed().await;
     let (report, _) = one_of_three_backends_stands_still("{}").await;
     // Nobody tries again for who calls a gateway: a handful is in flight or sent before its silence shows.
     assert!(report.failed() * 100 <= report.sent, "{:?}", report.failures);
@@ -146,7 +146,7 @@ async fn a_backend_of_the_gateway_that_stands_still_costs_hardly_a_request() {
 
 #[tokio::test]
 async fn a_backend_that_stands_still_is_ejected_by_the_gateway_where_its_picker_would_not_avoid_it() {
-    let _alone = alone().await;
+    let _alone = undisturbed().await;
     let (report, ejections) = one_of_three_backends_stands_still("{ picker: weighted_round_robin }").await;
     assert!(ejections >= 1.0, "{:?}", report.failures);
     // Its third of two seconds, until the first ones' time is over and five in a row have ended so: else it were ten.
@@ -185,7 +185,7 @@ async fn alone(instance: &Instance, id: &str) -> Duration {
 
 #[tokio::test]
 async fn an_instance_whose_disk_is_slow_costs_hardly_a_request() {
-    let _alone = alone().await;
+    let _alone = undisturbed().await;
     let directory = tempfile::tempdir().unwrap();
     let disk = match SlowDisk::build(directory.path()) {
         Ok(disk) => disk,
@@ -229,7 +229,7 @@ async fn an_instance_whose_disk_is_slow_costs_hardly_a_request() {
 
 #[tokio::test]
 async fn an_instance_that_dies_costs_no_request() {
-    let _alone = alone().await;
+    let _alone = undisturbed().await;
     let mut fleet = Fleet::start(&[(App::Catalog, 3), (App::Inventory, 1), (App::Shop, 1)]).await;
     spread(&fleet).await;
     let load = load(&fleet);
@@ -245,7 +245,7 @@ async fn an_instance_that_dies_costs_no_request() {
 
 #[tokio::test]
 async fn a_colour_gets_its_own_requests_and_no_others() {
-    let _alone = alone().await;
+    let _alone = undisturbed().await;
     let mut fleet = Fleet::start(&[(App::Catalog, 2), (App::Inventory, 1), (App::Shop, 1)]).await;
     let red = fleet.all(App::Catalog)[1];
     fleet.instances[red].stop().await;

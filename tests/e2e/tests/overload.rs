@@ -24,7 +24,7 @@ use bowline::core::Criticality;
 use bowline::prelude::*;
 use bowline::resilience::{ClientPolicy, Policies, RetryOptions, ThrottleOptions};
 use bowline::rpc::Caller;
-use bowline_tests_e2e::{App, Fleet, Instance, Load, Report, alone};
+use bowline_tests_e2e::{App, Fleet, Instance, Load, Report, undisturbed};
 use shop_api::catalog::v1::catalog_service;
 use shop_api::common::v1::TraceRequest;
 use tokio::task::JoinSet;
@@ -133,12 +133,12 @@ async fn as_fast_as_it_goes(channel: &Channel, work: Work) -> u32 {
     callers.join_all().await.into_iter().sum()
 }
 
-/// What came of an overload by four callers, the time when it was over, and what came of a load of half of the capacity that began in
-/// the moment of its end.
+/// What came of an overload by four callers, the time when it was over, and what came of a load of `calm` of the capacity that began
+/// in the moment of its end.
 async fn overload(
     channels: &[Channel; 4],
     work: Work,
-    capacity: f64,
+    (capacity, calm): (f64, f64),
     after: Duration,
     seconds: impl Fn() -> f64,
 ) -> (Vec<Report>, f64, Report) {
@@ -155,7 +155,7 @@ async fn overload(
         // The last answers came after the last requests.
         (reports, seconds())
     };
-    let after = load(&channels[1], Criticality::Critical, work, capacity / 2.0).run_for(after);
+    let after = load(&channels[1], Criticality::Critical, work, calm * capacity).run_for(after);
     let ((reports, ended), after) = tokio::join!(ending, after);
     (reports, ended, after)
 }
@@ -197,8 +197,9 @@ async fn quiet(server: &Instance) {
 }
 
 /// Four times what `fleet`'s catalog can do of `work`, by callers who send everything. Answers a second are those of a second of
-/// `whose`: the clock's, or the server's on the processors, which it shares with its callers.
-async fn four_times(fleet: &Fleet, work: Work, capacity: Option<f64>, whose: Whose, slower: u32) {
+/// `whose`: the clock's, or the server's on the processors, which it shares with its callers. Before and after, `calm` of the capacity
+/// is asked for.
+async fn four_times(fleet: &Fleet, work: Work, capacity: Option<f64>, whose: Whose, calm: f64, slower: u32) {
     let server = fleet.one(App::Catalog);
     let channel = plain(fleet);
     let seconds = || whose.seconds(server);
@@ -208,11 +209,12 @@ async fn four_times(fleet: &Fleet, work: Work, capacity: Option<f64>, whose: Who
         (answers / (seconds() - began.0), capacity.unwrap_or(answers / began.1.elapsed().as_secs_f64()));
     // Who has seen nothing yet does not know how long an answer takes.
     let unloaded =
-        load(&channel, Criticality::Critical, work, capacity / 4.0).run_for(Duration::from_secs(3)).await;
+        load(&channel, Criticality::Critical, work, calm * capacity).run_for(Duration::from_secs(3)).await;
     assert_eq!(unloaded.failed(), 0, "{:?}", unloaded.failures);
     let channels = std::array::from_fn(|_| plain(fleet));
     let began = seconds();
-    let (reports, ended, after) = overload(&channels, work, capacity, Duration::from_secs(4), seconds).await;
+    let (reports, ended, after) =
+        overload(&channels, work, (capacity, calm), Duration::from_secs(4), seconds).await;
     let goodput = served(&reports) / (ended - began);
 
     let (p99, alone) = (together(&reports).percentile(99.0), unloaded.percentile(99.0));
@@ -246,19 +248,20 @@ async fn four_times(fleet: &Fleet, work: Work, capacity: Option<f64>, whose: Who
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_times_what_a_store_does_costs_neither_the_goodput_nor_the_most_critical() {
-    let _alone = alone().await;
+    let _alone = undisturbed().await;
     let capacity = Some(f64::from(CAPACITY));
-    four_times(&with_store().await, Work::Waits, capacity, Whose::Clock, 5).await;
+    four_times(&with_store().await, Work::Waits, capacity, Whose::Clock, 0.5, 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_times_what_the_processors_do_costs_neither_the_goodput_nor_the_most_critical() {
-    let _alone = alone().await;
+    let _alone = undisturbed().await;
     let fleet = Fleet::start(&[(App::Catalog, 1)]).await;
     let work = Work::Computes(worth(&plain(&fleet), Duration::from_millis(40)).await);
     // Twelve at a time are six for each of two processors, and before that they wait to be read, which takes a processor too. Without a
     // limit it would be some 200 times.
-    four_times(&fleet, work, None, Whose::Server, 60).await;
+    // What others on the machine leave it is enough for an eighth of what it can do alone.
+    four_times(&fleet, work, None, Whose::Server, 0.125, 60).await;
 }
 
 /// How much can be computed in so long.
@@ -273,7 +276,7 @@ async fn worth(channel: &Channel, time: Duration) -> i64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_with_the_defaults_hold_a_part_of_an_overload_back() {
-    let _alone = alone().await;
+    let _alone = undisturbed().await;
     let fleet = with_store().await;
     let server = fleet.one(App::Catalog);
     let plain = plain(&fleet);
@@ -293,7 +296,7 @@ async fn callers_with_the_defaults_hold_a_part_of_an_overload_back() {
     let (reports, ended, after) = overload(
         &channels,
         Work::Waits,
-        f64::from(CAPACITY),
+        (f64::from(CAPACITY), 0.5),
         THROTTLE_WINDOW + Duration::from_secs(2),
         seconds,
     )

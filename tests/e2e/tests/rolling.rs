@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use bowline::prelude::*;
-use bowline_tests_e2e::{App, Fleet, Load, Report, alone};
+use bowline_tests_e2e::{App, Fleet, Load, Report, undisturbed};
 use shop_api::interface::v1::{GetHomeRequest, GetItemRequest, shop_service};
 
 /// Requests a second: few enough that ten processes in debug builds have time for them where others keep the machine busy, so that what is
@@ -79,7 +79,7 @@ fn lossless(fleet: &Fleet, report: &Report, what: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn restarting_every_process_three_times_loses_no_request_with_and_without_the_registry() {
-    let _alone = alone().await;
+    let _alone = undisturbed().await;
     let mut fleet = fleet().await;
     let running = load(&fleet);
     running.more(100).await;
@@ -103,7 +103,7 @@ async fn restarting_every_process_three_times_loses_no_request_with_and_without_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killing_an_instance_fails_only_what_was_in_flight_on_it() {
-    let _alone = alone().await;
+    let _alone = undisturbed().await;
     let mut fleet = fleet().await;
     let running = load(&fleet);
     running.more(200).await;

@@ -30,7 +30,8 @@ use crate::window::{Ticks, Window};
 ///   `probe_every` it is lowered for a moment, to see how long an answer takes without one (BBR's ProbeRTT).
 /// - A service with little to do has not shown what it can do. So the limit is never below what its `processors` do within
 ///   `queue`, by the time that an answer takes, nor below one for each. And it leaves room for chance, four times
-///   the square root of what there is on average, or it would shed a load that the service can do.
+///   the square root of what there is on average, or it would shed a load that the service can do; and less the more it
+///   has to refuse, down to once that root: there is always a next one then, and room is but a queue.
 /// - Who waits for `too_long` before its first step while there is too much to do gives up its place: a burst that was let
 ///   in before anybody noticed does not hold up those that come after it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -100,6 +101,8 @@ pub(crate) struct Bbr {
     gap: AtomicU64,
     /// When something was shed because of one, as nanoseconds and one more; 0 if never.
     shed: AtomicU64,
+    /// How many were refused since the limit was worked out.
+    refused: AtomicU32,
     floor_time: Mutex<FloorTime>,
 }
 
@@ -111,6 +114,9 @@ struct FloorTime {
     measured: u64,
     /// From which tick to which the limit is lowered, and the shortest that was seen meanwhile.
     probe: Option<(u64, u64, u64)>,
+    /// How many were refused lately, and how many passed.
+    refused: f64,
+    passed: f64,
 }
 
 impl Bbr {
@@ -127,6 +133,7 @@ impl Bbr {
             late: AtomicU64::new(0),
             gap: AtomicU64::new(GAP),
             shed: AtomicU64::new(0),
+            refused: AtomicU32::new(0),
             floor_time: Mutex::default(),
             options,
         }
@@ -194,6 +201,7 @@ impl Bbr {
 
     /// Something was shed.
     pub(crate) fn has_shed(&self, now: Instant) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
         if self.has_lasting_queue(now) {
             self.shed.store(self.stamp(now), Ordering::Relaxed);
         }
@@ -235,7 +243,7 @@ impl Bbr {
         }
         self.worked_out.store(tick, Ordering::Relaxed);
         let overloaded = is_busy || self.is_overloaded(now);
-        let (mut shortest, mut last) = (u64::MAX, u64::MAX);
+        let (mut shortest, mut last, mut lately) = (u64::MAX, u64::MAX, 0);
         let mut passed_in = vec![0; self.options.buckets.max(2)];
         for (own, [passed, nanos]) in self.window.buckets(tick) {
             if own == tick || passed == 0 {
@@ -245,9 +253,11 @@ impl Bbr {
             let mean = nanos / passed;
             shortest = shortest.min(mean);
             if own + 1 == tick {
-                last = mean;
+                (last, lately) = (mean, passed);
             }
         }
+        let refused = f64::from(self.refused.swap(0, Ordering::Relaxed));
+        floor_time.note(refused, lately as f64);
         let most = most(&passed_in);
         if most == 0.0 {
             self.limit.store(u32::MAX, Ordering::Relaxed);
@@ -261,7 +271,10 @@ impl Bbr {
         let within = |time: Duration| processors * (time.as_nanos() as f64 / floor_time.nanos.max(1) as f64);
         let limit = limit.max(processors).max(within(self.options.queue));
         let full = limit + CHANCE * limit.sqrt();
-        let limit = if probing { (limit * self.options.probe).max(1.0) } else { full };
+        let limit = match probing {
+            true => (limit * self.options.probe).max(1.0),
+            false => limit + floor_time.chance() * limit.sqrt(),
+        };
         let whole = |limit: f64| limit.ceil().min(f64::from(u32::MAX - 1)) as u32;
         self.gap.store((floor_time.nanos / processors as u64).clamp(GAP, MOST_GAP), Ordering::Relaxed);
         let burst = within(self.options.too_long).max(full * BURST);
@@ -271,8 +284,14 @@ impl Bbr {
     }
 }
 
-/// How many standard deviations of a random number of requests are let in on top of their mean.
+/// How many standard deviations of a random number of requests are let in on top of their mean; and where so many are refused
+/// that there is always a next one.
 const CHANCE: f64 = 4.0;
+const NO_CHANCE: f64 = 1.0;
+
+/// The part that is refused from which on that is so, and how much is forgotten in a tick: it is that of the last second.
+const MANY: f64 = 0.3;
+const FORGOTTEN: f64 = 0.1;
 
 /// How many times the limit a burst may be, of a service that waits for something else than a processor.
 const BURST: f64 = 4.0;
@@ -310,6 +329,16 @@ fn most(passed_in: &[u64]) -> f64 {
 const ENOUGH: u64 = 50;
 
 impl FloorTime {
+    fn note(&mut self, refused: f64, passed: f64) {
+        self.refused += refused - self.refused * FORGOTTEN;
+        self.passed += passed - self.passed * FORGOTTEN;
+    }
+
+    fn chance(&self) -> f64 {
+        let part = self.refused / (self.refused + self.passed).max(1.0);
+        CHANCE - (CHANCE - NO_CHANCE) * (part / MANY).min(1.0)
+    }
+
     /// Takes in what the last tick has shown; true if the limit is to be lowered in this one.
     fn update(
         &mut self,
