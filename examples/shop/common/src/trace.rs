@@ -179,10 +179,8 @@ mod tests {
         );
         let error = tracer.trace(&cx, request(&["order"; 9], 0)).await.unwrap_err();
         assert!(trace_error::is_trace_too_long(&error));
-        let long = [
-            request(&[], 300_001),
-            TraceRequest { compute: MOST_COMPUTED + 1, ..TraceRequest::default() },
-        ];
+        let long =
+            [request(&[], 300_001), TraceRequest { compute: MOST_COMPUTED + 1, ..TraceRequest::default() }];
         for request in long {
             assert!(trace_error::is_trace_too_long(&tracer.trace(&cx, request).await.unwrap_err()));
         }
