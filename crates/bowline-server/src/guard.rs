@@ -57,8 +57,8 @@ pub(crate) struct Guard {
     pub(crate) timeout: Option<Duration>,
     admission: Option<Arc<Admission>>,
     hash: u64,
-    /// Whether a stream of it is over with its first step, as far as the limit is concerned: how long one lasts says nothing
-    /// of how busy the service is. What a fallback answers counts until its head.
+    /// Whether its caller sends a stream. Then it is over with its first step, as far as the limit is concerned: how long one lasts
+    /// says nothing of how busy the service is. All others count until the head of their answer.
     pub(crate) streams: bool,
     rate: Option<Arc<TokenBucket>>,
     callers: Option<Arc<KeyedBuckets>>,
@@ -136,7 +136,7 @@ impl Guards {
             timeout: if streams { default } else { policy.timeout.or(default) },
             admission: self.admission.clone().filter(|_| admitted),
             hash: hash_of(operation.path()),
-            streams: streams && self.operations.contains(operation),
+            streams: operation.kind().client_streams() && self.operations.contains(operation),
             rate: carry_over(about.rate, before.map(|b| (&b.policy.rate, &b.rate)), bucket),
             callers: carry_over(
                 about.caller_rate,

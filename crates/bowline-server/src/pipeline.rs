@@ -266,8 +266,9 @@ impl Pipeline {
             parts.extensions.insert(peer.clone());
         }
         let held = Held { _canceller: canceller, _in_flight: in_flight, guard, permit };
+        let queues = held.permit.is_some();
         let next = Some((Request::from_parts(parts, body), held));
-        PipelineFuture::Waiting { next, stack: self.0.stack.clone() }
+        PipelineFuture::Waiting { next, stack: self.0.stack.clone(), queues }
     }
 }
 
@@ -334,6 +335,9 @@ pin_project_lite::pin_project! {
         Waiting {
             next: Option<(Request<Body>, Held)>,
             stack: Stack,
+            // Whether it is to go behind all that can run now. How long that takes is what the limit goes by, and meanwhile others are read:
+            // over HTTP/1.1 a request is otherwise begun by who read it, with nobody in front of it, however many wait to be read.
+            queues: bool,
         },
         Running {
             #[pin]
@@ -360,7 +364,13 @@ impl Future for PipelineFuture {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Self::Output> {
-        if let Projected::Waiting { next, stack } = self.as_mut().project()
+        if let Projected::Waiting { queues, .. } = self.as_mut().project()
+            && std::mem::take(queues)
+        {
+            task.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if let Projected::Waiting { next, stack, .. } = self.as_mut().project()
             && let Some((request, mut held)) = next.take()
             && let Some(Scope { cx, protocol, operation, outcome, .. }) = request.extensions().get()
         {

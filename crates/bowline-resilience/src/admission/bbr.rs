@@ -91,6 +91,8 @@ pub(crate) struct Bbr {
     limit: AtomicU32,
     /// The limit as it is when it is not lowered.
     full: AtomicU32,
+    /// What it is without room for chance.
+    base: AtomicU32,
     /// As far as a burst is let in.
     burst: AtomicU32,
     /// For how long one first step after the other was taken too late, in nanoseconds and one more; 0 while they are not.
@@ -128,6 +130,7 @@ impl Bbr {
             worked_out: AtomicU64::new(0),
             limit: AtomicU32::new(u32::MAX),
             full: AtomicU32::new(u32::MAX),
+            base: AtomicU32::new(u32::MAX),
             burst: AtomicU32::new(u32::MAX),
             late_for: AtomicU64::new(0),
             late: AtomicU64::new(0),
@@ -170,18 +173,25 @@ impl Bbr {
         self.has_lasting_queue(now) || self.has_shed_within(self.options.cooling, now)
     }
 
-    /// Whether the last first step was taken too late, and not long ago.
+    /// Whether the last two first steps were taken too late, and not long ago: one may be chance.
     fn has_queue(&self, now: Instant) -> bool {
-        let lately = || {
-            let gaps = Duration::from_nanos(MOST_GAPS * self.gap.load(Ordering::Relaxed));
-            self.is_within(gaps.max(self.options.lasting), self.late.load(Ordering::Relaxed), now)
-        };
-        self.late_for.load(Ordering::Relaxed) > 0 && lately()
+        self.late_for.load(Ordering::Relaxed) > 1 && self.is_lately(self.late.load(Ordering::Relaxed), now)
+    }
+
+    fn is_lately(&self, since: u64, now: Instant) -> bool {
+        let gaps = Duration::from_nanos(MOST_GAPS * self.gap.load(Ordering::Relaxed));
+        self.is_within(gaps.max(self.options.lasting), since, now)
     }
 
     fn has_lasting_queue(&self, now: Instant) -> bool {
         let lasts = || self.late_for.load(Ordering::Relaxed) > self.options.lasting.as_nanos() as u64;
         self.has_queue(now) && (lasts() || self.has_shed_within(AGAIN * self.options.cooling, now))
+    }
+
+    /// How many that have begun count at most: by Little's law no more of them have the processors, and the others wait for
+    /// something else.
+    pub(crate) fn base(&self) -> u32 {
+        self.base.load(Ordering::Relaxed)
     }
 
     fn has_shed_within(&self, time: Duration, now: Instant) -> bool {
@@ -199,10 +209,10 @@ impl Bbr {
         self.ticks.nanos(now) + 1
     }
 
-    /// Something was shed.
+    /// Something was shed. Where it was of a burst, more has come than can be done within `too_long`: that is too much.
     pub(crate) fn has_shed(&self, now: Instant) {
         self.refused.fetch_add(1, Ordering::Relaxed);
-        if self.has_lasting_queue(now) {
+        if self.has_queue(now) {
             self.shed.store(self.stamp(now), Ordering::Relaxed);
         }
     }
@@ -218,12 +228,11 @@ impl Bbr {
             return false;
         }
         // After a while in which nobody asked it begins anew; a moment in which nobody was served counts for little.
-        if self.has_queue(now) {
-            let before = self.late.swap(self.stamp(now), Ordering::Relaxed);
-            let gap = self.stamp(now).saturating_sub(before);
-            self.late_for.fetch_add(gap.min(self.gap.load(Ordering::Relaxed)), Ordering::Relaxed);
+        let before = self.late.swap(self.stamp(now), Ordering::Relaxed);
+        if self.late_for.load(Ordering::Relaxed) > 0 && self.is_lately(before, now) {
+            let gap = self.stamp(now).saturating_sub(before).min(self.gap.load(Ordering::Relaxed));
+            self.late_for.fetch_add(gap.max(1), Ordering::Relaxed);
         } else {
-            self.late.store(self.stamp(now), Ordering::Relaxed);
             self.late_for.store(1, Ordering::Relaxed);
         }
         wait >= self.options.too_long && self.is_overloaded(now)
@@ -267,15 +276,16 @@ impl Bbr {
         let probing = floor_time.update(tick, overloaded, shortest, last, &self.options, &self.ticks);
         let bucket = self.ticks.length().as_secs_f64();
         let limit = most * floor_time.nanos as f64 / 1e9 / bucket;
+        let whole = |limit: f64| limit.ceil().min(f64::from(u32::MAX - 1)) as u32;
         let processors = f64::from(self.options.processors.max(1));
         let within = |time: Duration| processors * (time.as_nanos() as f64 / floor_time.nanos.max(1) as f64);
         let limit = limit.max(processors).max(within(self.options.queue));
+        self.base.store(whole(limit), Ordering::Relaxed);
         let full = limit + CHANCE * limit.sqrt();
         let limit = match probing {
             true => (limit * self.options.probe).max(1.0),
             false => limit + floor_time.chance() * limit.sqrt(),
         };
-        let whole = |limit: f64| limit.ceil().min(f64::from(u32::MAX - 1)) as u32;
         self.gap.store((floor_time.nanos / processors as u64).clamp(GAP, MOST_GAP), Ordering::Relaxed);
         let burst = within(self.options.too_long).max(full * BURST);
         self.burst.store(whole(burst), Ordering::Relaxed);

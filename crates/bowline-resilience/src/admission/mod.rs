@@ -49,6 +49,8 @@ pub struct Admission {
     limit: Limit,
     cpu: CpuLoad,
     in_flight: AtomicU32,
+    /// Those of them that have not begun.
+    waiting: AtomicU32,
     /// Those of them that are most critical.
     most_critical: AtomicU32,
     callers: Shares,
@@ -111,6 +113,7 @@ impl Admission {
             limit,
             cpu,
             in_flight: AtomicU32::new(0),
+            waiting: AtomicU32::new(0),
             most_critical: AtomicU32::new(0),
             callers: Shares::new(),
             operations: Shares::new(),
@@ -125,7 +128,7 @@ impl Admission {
         let (caller, operation) = (Shares::slot(arrival.caller), Shares::slot(arrival.operation));
         if let Some(limit) = self.enforced(arrival.now) {
             // Most are below the limit itself, and need no look at who they are.
-            if self.in_flight() >= limit && !self.goes_beyond(limit, arrival.criticality, caller, operation) {
+            if self.busy() >= limit && !self.goes_beyond(limit, arrival.criticality, caller, operation) {
                 if let Limit::Bbr(bbr) = &self.limit {
                     bbr.has_shed(arrival.now);
                 }
@@ -133,6 +136,7 @@ impl Admission {
             }
         }
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         if arrival.criticality == Criticality::CriticalPlus {
             self.most_critical.fetch_add(1, Ordering::Relaxed);
         }
@@ -158,7 +162,7 @@ impl Admission {
             }
         };
         let has_less = || self.callers.has_less(caller, limit) || self.operations.has_less(operation, limit);
-        let excess = self.in_flight().saturating_sub(limit);
+        let excess = self.busy().saturating_sub(limit);
         excess < beyond || (excess < beyond + step / 2 && has_less())
     }
 
@@ -187,6 +191,15 @@ impl Admission {
         }
     }
 
+    /// How many of those in flight the limit is for. Who has begun and waits for something else, for long or for ever, keeps nobody
+    /// from a processor.
+    fn busy(&self) -> u32 {
+        let in_flight = self.in_flight();
+        let Limit::Bbr(bbr) = &self.limit else { return in_flight };
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        waiting.saturating_add(in_flight.saturating_sub(waiting).min(bbr.base()))
+    }
+
     /// Requests in flight.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
@@ -195,7 +208,8 @@ impl Admission {
     /// Whether nobody has a permit, however they are counted.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        (self.in_flight(), self.most_critical.load(Ordering::Relaxed)) == (0, 0)
+        let counts = [&self.in_flight, &self.waiting, &self.most_critical];
+        counts.iter().all(|count| count.load(Ordering::Relaxed) == 0)
             && self.callers.is_empty()
             && self.operations.is_empty()
     }
@@ -220,7 +234,9 @@ impl Permit {
     /// [`Overloaded`] if it waited so long that it should not be begun. What is most critical is, however late; and everything while
     /// nothing is known of how long the work takes.
     pub fn begun(&mut self, now: Instant) -> Result<(), Overloaded> {
-        self.begun = Some(now);
+        if self.begun.replace(now).is_none() {
+            self.admission.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
         let Limit::Bbr(bbr) = &self.admission.limit else { return Ok(()) };
         let too_long =
             bbr.waited(now.saturating_duration_since(self.admitted), self.admission.cpu.get(), now);
@@ -251,6 +267,9 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.admission.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if self.begun.is_none() {
+            self.admission.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
         if self.criticality == Criticality::CriticalPlus {
             self.admission.most_critical.fetch_sub(1, Ordering::Relaxed);
         }
