@@ -266,7 +266,7 @@ impl Pipeline {
             parts.extensions.insert(peer.clone());
         }
         let held = Held { _canceller: canceller, _in_flight: in_flight, guard, permit };
-        let queues = held.permit.is_some();
+        let queues = held.permit.as_ref().is_some_and(Permit::queues);
         let next = Some((Request::from_parts(parts, body), held));
         PipelineFuture::Waiting { next, stack: self.0.stack.clone(), queues }
     }
@@ -335,8 +335,7 @@ pin_project_lite::pin_project! {
         Waiting {
             next: Option<(Request<Body>, Held)>,
             stack: Stack,
-            // Whether it is to go behind all that can run now. How long that takes is what the limit goes by, and meanwhile others are read:
-            // over HTTP/1.1 a request is otherwise begun by who read it, with nobody in front of it, however many wait to be read.
+            // Whether it is to go behind all that can run now.
             queues: bool,
         },
         Running {

@@ -38,7 +38,7 @@ impl Middleware for Computes {
     }
 }
 
-/// A server with two threads of its own.
+/// A server with threads of its own.
 struct Busy {
     at: Endpoint,
     _server: Server,
@@ -46,9 +46,9 @@ struct Busy {
 }
 
 impl Busy {
-    fn start() -> Self {
+    fn start(threads: usize) -> Self {
         let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap();
         let _entered = runtime.enter();
         let options = ServerOptions::at("127.0.0.1:0").unwrap();
         let mut server =
@@ -138,7 +138,12 @@ fn is_served(answer: Result<()>) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn many_connections_with_one_call_each_are_an_overload() {
-    let busy = Busy::start();
+    for threads in [1, 2] {
+        many_connections(&Busy::start(threads)).await;
+    }
+}
+
+async fn many_connections(busy: &Busy) {
     let address = busy.at.to_string().rsplit('/').next().unwrap().to_owned();
     // What it can do at its best has to be known first.
     ask(1, (200, 0), |_| one_over_http1(address.clone())).await;
@@ -162,7 +167,7 @@ async fn one_over_http1(address: String) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_server_of_streams_has_a_limit_too() {
-    let busy = Busy::start();
+    let busy = Busy::start(2);
     let clients = [plain(&busy.at), plain(&busy.at)];
     let count = |n: usize| {
         let client = clients[n % 2].clone();

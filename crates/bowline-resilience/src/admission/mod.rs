@@ -51,6 +51,8 @@ pub struct Admission {
     in_flight: AtomicU32,
     /// Those of them that have not begun.
     waiting: AtomicU32,
+    /// How many came that found nobody else.
+    alone: AtomicU32,
     /// Those of them that are most critical.
     most_critical: AtomicU32,
     callers: Shares,
@@ -66,6 +68,9 @@ enum Limit {
 
 /// How many times the limit there may be of `CRITICAL_PLUS`.
 const CRITICAL_PLUS: u32 = 16;
+
+/// Of so many requests that find nobody else one waits all the same.
+const LOOK_EVERY: u32 = 8;
 
 /// A request that wants to be admitted.
 #[derive(Clone, Copy, Debug)]
@@ -114,6 +119,7 @@ impl Admission {
             cpu,
             in_flight: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
+            alone: AtomicU32::new(0),
             most_critical: AtomicU32::new(0),
             callers: Shares::new(),
             operations: Shares::new(),
@@ -135,7 +141,8 @@ impl Admission {
                 return Err(Overloaded { limit });
             }
         }
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let queues = self.in_flight.fetch_add(1, Ordering::Relaxed) > 0
+            || self.alone.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOK_EVERY);
         self.waiting.fetch_add(1, Ordering::Relaxed);
         if arrival.criticality == Criticality::CriticalPlus {
             self.most_critical.fetch_add(1, Ordering::Relaxed);
@@ -143,7 +150,15 @@ impl Admission {
         self.callers.begin(caller);
         self.operations.begin(operation);
         let Arrival { now: admitted, criticality, .. } = *arrival;
-        Ok(Permit { admission: Arc::clone(self), criticality, caller, operation, admitted, begun: None })
+        Ok(Permit {
+            admission: Arc::clone(self),
+            criticality,
+            caller,
+            operation,
+            queues,
+            admitted,
+            begun: None,
+        })
     }
 
     /// Whether there is room for this one beyond the limit.
@@ -223,11 +238,19 @@ pub struct Permit {
     criticality: Criticality,
     caller: u16,
     operation: u16,
+    queues: bool,
     admitted: Instant,
     begun: Option<Instant>,
 }
 
 impl Permit {
+    /// Whether the request is to go behind all that can run now before it takes its first step. How long that takes is what the
+    /// limit goes by, and meanwhile others are read. Who is alone need not, but for one in eight: where each is begun by who
+    /// read it, one must wait for the others to be seen; and then there is somebody in flight, and all wait.
+    pub fn queues(&self) -> bool {
+        self.queues
+    }
+
     /// The first step is taken. What lies between is the time it waited for a thread.
     ///
     /// # Errors
