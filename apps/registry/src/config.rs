@@ -105,10 +105,14 @@ impl Default for Config {
 pub struct Limits {
     /// Services, of all namespaces and environments together. 10 000.
     pub services: usize,
-    /// Instances of one service. 20 000.
+    /// Instances of one service, and slots of one group. 20 000.
     pub instances_per_service: usize,
     /// Instances of all services together. 200 000.
     pub instances: usize,
+    /// Groups of slots, of all namespaces and environments together. 10 000; they count to no other limit.
+    pub slot_groups: usize,
+    /// Slots of all groups together. 200 000; they count to no other limit.
+    pub slots: usize,
     /// Bytes of one instance, encoded. 32 KiB. Bowline's clients tell of none that has more than 1 MiB.
     pub instance_bytes: usize,
     /// Entries of an instance's metadata. 64.
@@ -137,6 +141,8 @@ impl Default for Limits {
             services: 10_000,
             instances_per_service: 20_000,
             instances: 200_000,
+            slot_groups: 10_000,
+            slots: 200_000,
             instance_bytes: 32 * 1024,
             metadata_entries: 64,
             endpoints: 16,

@@ -60,7 +60,7 @@ fn clients_at(server: &ServerSettings, cluster: &ClusterConfig) -> Option<Endpoi
     }
     let listen = reachable(&server.listen)?;
     let ip = match listen.ip().is_unspecified() {
-        true => cluster.advertise.unwrap_or(cluster.listen).ip(),
+        true => cluster.reached_at().ip(),
         false => listen.ip(),
     };
     let (host, port) = (ip.to_string(), listen.port());

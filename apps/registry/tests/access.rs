@@ -32,7 +32,7 @@ const OPERATOR: &str = "the-token-of-an-operator";
 
 fn guarded() -> Config {
     let all = json!(["default", "shop"]);
-    serde_json::from_value(json!({"access": {"tokens": [
+    serde_json::from_value(json!({"settle": "0s", "access": {"tokens": [
         {"name": "shop", "token": SHOP, "namespaces": ["shop", "default"], "allow": ["read", "register"]},
         {"name": "reader", "token": READER, "namespaces": ["default"], "allow": ["read"]},
         {"name": "operator", "token": OPERATOR, "namespaces": all, "allow": ["operate", "read"]},
@@ -276,6 +276,9 @@ fn a_node_without_tokens_listens_at_loopback_only_unless_it_is_told_to() {
     cluster.insert("cluster".into(), json!({"node": "n", "listen": "0.0.0.0:0"}));
     let (_, said) = run("127.0.0.1:0", Value::Object(cluster), &[]);
     assert!(said.contains("cluster.tls"), "{said}");
+    let nowhere = json!({"cluster": {"node": "n", "listen": "0.0.0.0:7172"}});
+    let (_, said) = run(&listen, nowhere, &["--insecure"]);
+    assert!(said.contains("set `cluster.advertise`") && said.contains("0.0.0.0:7172"), "{said}");
     let (_, said) = run("127.0.0.1:0", json!({"dns": {"listen": "0.0.0.0:0"}}), &[]);
     assert!(said.contains("`dns`") && said.contains("--insecure"), "{said}");
 }

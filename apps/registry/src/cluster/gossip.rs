@@ -41,9 +41,8 @@ impl Gossip {
     /// # Errors
     /// `UNAVAILABLE` if the address cannot be listened at.
     pub(super) async fn start(config: &ClusterConfig, own: &Member) -> Result<Self> {
-        let advertise = config.advertise.unwrap_or(config.listen);
         let settings = ChitchatConfig {
-            chitchat_id: ChitchatId::new(config.node.as_str(), own.owner.life, advertise),
+            chitchat_id: ChitchatId::new(config.node.as_str(), own.owner.life, config.reached_at()),
             cluster_id: config.name.clone(),
             gossip_interval: INTERVAL,
             listen_addr: config.listen,

@@ -3,6 +3,7 @@
 //! Who is there is found by gossip ([`chitchat`], over UDP); what is so goes over one gRPC stream between two nodes, at the
 //! same number of a TCP port. What is said there is [`crate::peers`]' business; here are the sockets and the tasks.
 
+mod config;
 mod front;
 mod gossip;
 mod link;
@@ -11,7 +12,6 @@ mod place;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ use bowline_client::ClientTls;
 use bowline_core::task::Tracker;
 use bowline_core::{Context, Endpoint, Error, Result, WrapErr};
 use bowline_server::{ServerOptions, Tls};
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
 use crate::Node;
 use crate::node::Shared;
 use crate::peers::{Member, StreamId};
+pub use config::{ClusterConfig, ClusterTls};
 pub(crate) use front::Front;
 use gossip::{Gossip, Heard, Rivals};
 use link::Inbound;
@@ -38,57 +38,6 @@ const RIVALS_EVERY: Duration = Duration::from_secs(2);
 
 /// How long a node that goes waits for the others to take in what it said last.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-
-/// How a node is one of several.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClusterConfig {
-    /// The cluster's name. Nodes of different clusters do not speak to each other. `registry`.
-    #[serde(default = "registry")]
-    pub name: String,
-    /// The node's name. No two nodes have the same, and it stays the same when the node starts again.
-    pub node: String,
-    /// The node's zone.
-    #[serde(default)]
-    pub zone: String,
-    /// Where it listens for other nodes, over UDP and TCP.
-    pub listen: SocketAddr,
-    /// Where others reach it, if that is another address.
-    #[serde(default)]
-    pub advertise: Option<SocketAddr>,
-    /// Where to find some others, `HOST:PORT` each: names are looked up again from time to time.
-    #[serde(default)]
-    pub seeds: Vec<String>,
-    /// How long it waits after its start for another node to tell what there is, before it serves what it knows itself. 5 s.
-    #[serde(default = "five_seconds", with = "bowline_config::duration")]
-    pub sync_within: Duration,
-    /// Certificates by which nodes know each other; without, they talk in the clear.
-    #[serde(default)]
-    pub tls: Option<ClusterTls>,
-}
-
-/// Certificates by which nodes know each other.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClusterTls {
-    /// This node's chain, leaf first, for both sides of a stream.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-    /// The authority of all nodes' certificates.
-    pub ca: PathBuf,
-    /// The name that every node's certificate has; each one's address if there is none.
-    #[serde(default)]
-    pub server_name: Option<String>,
-}
-
-fn registry() -> String {
-    "registry".into()
-}
-
-const fn five_seconds() -> Duration {
-    Duration::from_secs(5)
-}
 
 /// A stream to another node.
 struct Link {
@@ -231,8 +180,9 @@ impl Cluster {
     /// The place of `node`, which has to have been made for this configuration.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` if the configuration is wrong.
+    /// `INVALID_ARGUMENT` if the configuration is wrong: see [`ClusterConfig::check`].
     pub fn new(node: &Node, config: ClusterConfig) -> Result<Self> {
+        config.check()?;
         let mut options = ServerOptions::at(&config.listen.to_string())?;
         options.tls = config.tls.as_ref().map(|tls| Tls {
             certificate: tls.certificate.clone(),

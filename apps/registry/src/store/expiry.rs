@@ -47,7 +47,7 @@ impl Store {
         self.forget_overrides(now);
         self.tombs.forget(now);
         self.changes.forget(now);
-        self.forget(now, false);
+        self.forget(now);
         expired
     }
 

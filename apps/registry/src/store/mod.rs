@@ -28,6 +28,7 @@ mod reading;
 mod recent;
 mod record;
 mod replicated;
+mod room;
 mod service;
 mod slots;
 #[cfg(test)]
@@ -36,7 +37,7 @@ mod tombs;
 mod types;
 mod version;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +69,7 @@ use overrides::Overrides;
 use owners::Owners;
 use protection::Protection;
 use recent::RecentChanges;
+use room::Tally;
 use service::{Registration, Service, served};
 use tombs::Tombs;
 use version::Clock;
@@ -78,7 +80,8 @@ pub struct Store {
     config: Config,
     clock: Clock,
     services: BTreeMap<ServiceKey, Service>,
-    instances: usize,
+    of_services: Tally,
+    of_slots: Tally,
     /// Those that nodes check.
     checked: BTreeSet<(ServiceKey, Arc<str>)>,
     leases: Leases,
@@ -89,8 +92,6 @@ pub struct Store {
     digests: Digests,
     /// Counts every change. No service's revision is larger.
     revision: u64,
-    /// Services in the order in which they became empty; those that are not any more are skipped.
-    emptied: VecDeque<(Instant, ServiceKey)>,
     /// Whose revision changed since [`Store::take_changed`].
     changed: Vec<ServiceKey>,
     /// Which were forgotten since [`Store::take_forgotten`].
@@ -119,7 +120,8 @@ impl Store {
         Self {
             clock: Clock::new(own, first),
             services: BTreeMap::new(),
-            instances: 0,
+            of_services: Tally::default(),
+            of_slots: Tally::default(),
             checked: BTreeSet::new(),
             // Far from those of any other node.
             leases: Leases::new(hash::of(&[&own.node.to_le_bytes(), &own.life.to_le_bytes()])),
@@ -129,7 +131,6 @@ impl Store {
             protection: Protection::new(config.protection_threshold),
             digests: Digests::new(),
             revision: first,
-            emptied: VecDeque::new(),
             changed: Vec::new(),
             forgotten: Vec::new(),
             said: Vec::new(),
@@ -279,7 +280,10 @@ impl Store {
             self.digests.change(of, before, Some(after));
             self.owners.change(before.map(|v| v.owner), Some(after.owner), now);
         }
-        self.instances += usize::from(before.is_none());
+        let is_named = self.services.contains_key(&of.key);
+        let tally = self.tally_mut(&of.key);
+        tally.instances += usize::from(before.is_none());
+        tally.names += usize::from(!is_named);
         let (revision, log_limit) = (self.revision, self.config.limits.changes_kept);
         registration.record = served(&registration.registered, self.overrides.come(&of.key, &of.id));
         let record = Arc::clone(&registration.record);
@@ -304,43 +308,6 @@ impl Store {
             return Err(registry_error::invalid_ttl().with_message(message));
         }
         Ok(ttl)
-    }
-
-    fn check_room_for_checks(&self, key: &ServiceKey, id: &Arc<str>) -> Result<()> {
-        let most = self.config.limits.checks;
-        if self.checked.len() < most || self.checked.contains(&(key.clone(), Arc::clone(id))) {
-            return Ok(());
-        }
-        Err(registry_error::too_many_instances().with_message(format!(
-            "there are {most} instances with a check; remove some or raise `limits.checks` of the registry"
-        )))
-    }
-
-    /// Whether one more instance of this service fits; names that nobody uses any more give way.
-    fn make_room(&mut self, key: &ServiceKey, now: Instant) -> Result<()> {
-        let limits = self.config.limits.clone();
-        let too_many = |what: String, setting: &str| {
-            let message =
-                format!("there are {what}; remove some or raise `limits.{setting}` of the registry");
-            registry_error::too_many_instances().with_message(message)
-        };
-        if self.instances >= limits.instances {
-            return Err(too_many(format!("{} instances", limits.instances), "instances"));
-        }
-        match self.services.get(key).map(|s| s.instances.len()) {
-            Some(instances) if instances >= limits.instances_per_service => {
-                let most = limits.instances_per_service;
-                Err(too_many(format!("{most} instances of {key}"), "instances_per_service"))
-            }
-            None if self.services.len() >= limits.services && !self.forget(now, true) => {
-                let message = format!(
-                    "there are {} services; remove some or raise `limits.services` of the registry",
-                    limits.services
-                );
-                Err(registry_error::too_many_services().with_message(message))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Renews a lease. `None`: there is none, so the instance has to be registered again.
@@ -459,19 +426,12 @@ impl Store {
         let Some(service) = self.services.get_mut(&of.key) else { return };
         let Some(registration) = service.remove(&of.id, reason, now) else { return };
         if service.empty_since.is_some() {
-            self.emptied.push_back((now, of.key.clone()));
-            // One that comes and goes is there each time.
-            if self.emptied.len() > 64 + 4 * self.services.len() {
-                let services = &self.services;
-                self.emptied.retain(|(since, key)| {
-                    services.get(key).is_some_and(|service| service.empty_since == Some(*since))
-                });
-            }
+            self.note_empty(&of.key, now);
         }
         if let Some(lease) = registration.lease {
             self.leases.end(lease);
         }
-        self.instances -= 1;
+        self.tally_mut(&of.key).instances -= 1;
         if registration.record.is_checked() {
             self.checked.remove(&(of.key.clone(), Arc::clone(&of.id)));
         }
@@ -490,26 +450,5 @@ impl Store {
         if self.changed.last() != Some(&key) {
             self.changed.push(key);
         }
-    }
-
-    /// Forgets services that have been empty for long; with `now_or_never` the one that is empty longest in any case.
-    /// Returns whether one was forgotten.
-    fn forget(&mut self, now: Instant, mut now_or_never: bool) -> bool {
-        let mut forgotten = false;
-        while let Some((since, key)) = self.emptied.front() {
-            let old = *since + self.config.forget_after <= now;
-            let is_empty = self.services.get(key).is_some_and(|s| s.empty_since == Some(*since));
-            if is_empty && !old && !now_or_never {
-                break;
-            }
-            let Some((_, key)) = self.emptied.pop_front() else { break };
-            if is_empty {
-                self.services.remove(&key);
-                self.forgotten.push(key);
-                forgotten = true;
-                now_or_never = false;
-            }
-        }
-        forgotten
     }
 }

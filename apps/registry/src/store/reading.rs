@@ -11,7 +11,8 @@ use super::{Counts, FactKey, Kind, List, News, Recent, Registered, ServiceKey, S
 impl Store {
     /// How much there is.
     pub fn counts(&self) -> Counts {
-        let (instances, overrides) = (self.instances, self.overrides.len());
+        let instances = self.of_services.instances + self.of_slots.instances;
+        let overrides = self.overrides.len();
         Counts { services: self.services.len(), instances, leases: self.leases.len(), overrides }
     }
 

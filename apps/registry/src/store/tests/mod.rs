@@ -173,6 +173,48 @@ fn limits_are_refused_with_their_names_and_unused_services_give_way() {
     assert_eq!(f.list("t").empty, Emptiness::EMPTINESS_UNKNOWN);
 }
 
+fn slot(f: &mut Fixture, group: &str, holder: &str) -> Result<u32> {
+    let group = ServiceKey::slots("", "", group).unwrap();
+    let asked = SlotAsked { group, member: String::new(), ttl: Some(10 * SEC), holder: holder.into() };
+    f.store.lease_slot(asked, f.now).map(|(slot, _)| slot)
+}
+
+#[test]
+fn slots_and_services_have_limits_of_their_own_and_neither_takes_the_others_room() {
+    let mut f = Fixture::with(|c| {
+        (c.limits.services, c.limits.instances) = (1, 2);
+        (c.limits.slot_groups, c.limits.slots) = (2, 3);
+    });
+    assert_eq!(slot(&mut f, "g", "one").unwrap(), 0);
+    assert_eq!(slot(&mut f, "h", "one").unwrap(), 0);
+    let error = slot(&mut f, "i", "one").unwrap_err();
+    assert!(registry_error::is_too_many_services(&error), "{error:?}");
+    assert!(
+        error.message().contains("2 groups of slots") && error.message().contains("`limits.slot_groups`")
+    );
+    assert_eq!(slot(&mut f, "g", "two").unwrap(), 1);
+    let error = slot(&mut f, "g", "three").unwrap_err();
+    assert!(error.message().contains("3 slots;") && error.message().contains("`limits.slots`"), "{error}");
+    // Services find all their room, and those that are empty do not give way to a group, nor it to them.
+    f.up("s", "a");
+    f.up("s", "b");
+    let error = f.register(asked("s", "c", "1")).unwrap_err();
+    assert!(error.message().contains("2 instances;") && error.message().contains("`limits.instances`"));
+    assert!(f.down("s", "a") && f.down("s", "b"));
+    assert!(slot(&mut f, "i", "one").is_err() && f.list("s").empty != Emptiness::EMPTINESS_UNKNOWN);
+    f.up("s", "c");
+    let h = ServiceKey::slots("", "", "h").unwrap();
+    assert!(f.store.release_slot(&h, 0, "one", f.now));
+    let error = f.register(asked("t", "a", "1")).unwrap_err();
+    assert!(error.message().contains("`limits.services`"), "{error}");
+    assert_eq!(slot(&mut f, "i", "one").unwrap(), 0, "in place of the group that nobody uses any more");
+    // All of it is free again once leases have run out, and then the names are forgotten.
+    f.pass(3600 * SEC);
+    f.pass(3600 * SEC);
+    assert_eq!(f.store.counts(), Counts::default());
+    assert_eq!((f.store.of_services.names, f.store.of_slots.names), (0, 0));
+}
+
 #[test]
 fn ttls_out_of_bounds_are_refused() {
     let mut f = Fixture::new();
@@ -501,11 +543,11 @@ fn services_that_come_and_go_all_the_time_do_not_pile_up() {
     for n in 0..20_000 {
         flap(&mut f, if n % 2 == 0 { "s" } else { "t" });
     }
-    assert!(f.store.emptied.len() < 200, "{}", f.store.emptied.len());
+    assert!(f.store.of_services.emptied.len() < 200, "{}", f.store.of_services.emptied.len());
     // Each is still forgotten in its time.
     f.now += Config::default().forget_after;
     f.store.expire(f.now, 100);
-    assert_eq!((f.store.counts().services, f.store.emptied.len()), (0, 0));
+    assert_eq!((f.store.counts().services, f.store.of_services.emptied.len()), (0, 0));
 }
 
 #[test]
