@@ -206,6 +206,15 @@ impl Nodes {
         }
     }
 
+    /// Whether the call's next attempt would go to an instance that was not tried: the same look that the pick takes, so that
+    /// one that nobody would be sent to does not count.
+    pub(crate) fn has_untried(&self, call: &Call<'_>, tried: &[Arc<Instance>]) -> bool {
+        self.current().is_some_and(|nodes| {
+            let positions = Tried::of(tried).positions(&nodes);
+            nodes.has_untried(&call.route(), &Ask::new(Instant::now(), &SystemRng).without(&positions))
+        })
+    }
+
     fn pick<'n>(&self, nodes: &'n Index<Node>, call: &Call<'_>, tried: &Tried) -> Result<&'n Node> {
         let balance = &self.shared.options.balance;
         let positions = tried.positions(nodes);
