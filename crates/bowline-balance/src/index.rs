@@ -36,6 +36,14 @@ pub struct Index<C> {
     ids: HashMap<Box<str>, usize>,
 }
 
+/// Where a request goes.
+enum Way<'a> {
+    /// To the instance at that position.
+    Instance(usize),
+    /// To whoever the picker chooses there; `None` if there is nobody.
+    Route(Option<&'a Route>),
+}
+
 impl<C: Candidate> Index<C> {
     /// Arranges the instances that want traffic. What is new against `previous` warms up from `now` on; in a first
     /// index nobody does, for then all are equally new.
@@ -94,31 +102,49 @@ impl<C: Candidate> Index<C> {
         request: &Request<'_>,
         ask: &Ask<'_>,
     ) -> Result<Option<usize>, Unroutable> {
-        let base = || self.routes.get("");
-        let pick = |route: &Route| route.pick(picker, &self.candidates, ask);
+        Ok(match self.way(request, ask)? {
+            Way::Instance(position) => Some(position),
+            Way::Route(route) => route.and_then(|route| route.pick(picker, &self.candidates, ask)),
+        })
+    }
+
+    /// Whether a pick would give somebody that was not tried. This only looks: it takes no turn and no probe.
+    pub fn has_untried(&self, request: &Request<'_>, ask: &Ask<'_>) -> bool {
+        match self.way(request, ask) {
+            Ok(Way::Instance(position)) => {
+                self.candidates[position].is_live() && !ask.tried.contains(&position)
+            }
+            Ok(Way::Route(Some(route))) => route.standing(&self.candidates, ask) < Standing::Tried,
+            Ok(Way::Route(None)) | Err(_) => false,
+        }
+    }
+
+    /// Where a request goes.
+    fn way(&self, request: &Request<'_>, ask: &Ask<'_>) -> Result<Way<'_>, Unroutable> {
+        let base = self.routes.get("");
         if request.tenant.is_empty() {
-            return Ok(base().and_then(pick));
+            return Ok(Way::Route(base));
         }
         let wanted = match request.redirect(&self.service) {
             Some(Redirect::Instance(id)) => match self.redirected(id, request, ask) {
-                Some(position) => return Ok(Some(position)),
+                Some(position) => return Ok(Way::Instance(position)),
                 None => None,
             },
             Some(Redirect::Tenant(tenant)) => self.routes.get(tenant),
             None => None,
         };
         let own = wanted.or_else(|| self.routes.get(request.tenant));
-        match (own, base()) {
-            (Some(own), _) if request.strict => Ok(pick(own)),
-            (None, _) if request.strict => Err(self.unroutable(request)),
+        Ok(Way::Route(match (own, base) {
+            (Some(own), _) if request.strict => Some(own),
+            (None, _) if request.strict => return Err(self.unroutable(request)),
             (Some(own), Some(base)) => {
                 let standing = |route: &Route| route.standing(&self.candidates, ask);
                 let own_stands = standing(own);
                 let falls_back = own_stands > Standing::Well && standing(base) < own_stands;
-                Ok(pick(if falls_back { base } else { own }))
+                Some(if falls_back { base } else { own })
             }
-            (own, base) => Ok(own.or(base).and_then(pick)),
-        }
+            (own, base) => own.or(base),
+        }))
     }
 
     /// The instance that the request names, if it can be reached or nobody else may have it.

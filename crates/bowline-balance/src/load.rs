@@ -157,7 +157,7 @@ impl Load {
     /// A request begins. It counts until the guard is told how it ended, or dropped.
     pub fn begin(self: &Arc<Self>) -> InFlight {
         self.pending.fetch_add(1, Ordering::Relaxed);
-        InFlight { load: Arc::clone(self), probe: self.health.probe_began() }
+        InFlight { load: Arc::clone(self), probe: self.health.probe_began(), is_answering: false }
     }
 
     fn record(&self, seconds: f64, now: Instant) {
@@ -185,6 +185,8 @@ impl Load {
 pub struct InFlight {
     load: Arc<Load>,
     probe: bool,
+    /// Its latency is known already.
+    is_answering: bool,
 }
 
 impl InFlight {
@@ -198,6 +200,21 @@ impl InFlight {
         self.end(Outcome::Failed, took, now);
     }
 
+    /// The head of its answer came after `took` and tells of no failure. The rest may take as long as it likes: that says
+    /// nothing of how fast the instance is, and one that answers a probe is well again, so that a stream holds back nobody
+    /// until its end. How it ends is still to be told. True if the instance should be looked at, as with [`end`](Self::end).
+    pub fn begins_to_answer(&mut self, took: Duration, now: Instant) -> bool {
+        let load = &*self.load;
+        load.record(took.as_secs_f64(), now);
+        self.is_answering = true;
+        if !std::mem::take(&mut self.probe) {
+            return false;
+        }
+        let is_back = load.health.record(Outcome::Answered, true, load.millis(now));
+        load.health.probe_ended();
+        is_back
+    }
+
     /// It ended after `took`. True if the instance should be looked at, because it fails or has come back: call
     /// [`Ejection::look`](crate::Ejection::look) then, without waiting for the next interval.
     pub fn end(self, outcome: Outcome, took: Duration, now: Instant) -> bool {
@@ -205,11 +222,12 @@ impl InFlight {
         match outcome {
             Outcome::Canceled => {
                 // Nobody knows how long it would have taken; longer than this.
-                if took.as_secs_f64() > load.latency(now) {
+                if !self.is_answering && took.as_secs_f64() > load.latency(now) {
                     load.record(took.as_secs_f64(), now);
                 }
                 return false;
             }
+            Outcome::Answered if self.is_answering => {}
             Outcome::Answered => load.record(took.as_secs_f64(), now),
             Outcome::Refused => {
                 let penalty = (load.latency(now) * REFUSAL_PENALTY).clamp(REFUSAL_FLOOR, REFUSAL_CEILING);
@@ -316,6 +334,43 @@ mod tests {
         assert!(load.health().is_on_probation() && load.health().take_probe(now));
         assert!(load.begin().end(Outcome::Answered, Duration::ZERO, clock.now()));
         assert!(!load.health().is_ejected());
+    }
+
+    #[test]
+    fn a_probe_is_over_with_the_head_of_its_answer_and_what_follows_still_counts() {
+        let (load, clock) = (Arc::new(Load::new()), ManualClock::new());
+        let now = load.millis(clock.now());
+        load.health().eject(now, 0, 0);
+        load.health().try_again(now);
+        assert!(load.health().take_probe(now));
+        let mut stream = load.begin();
+        assert!(stream.begins_to_answer(Duration::from_millis(20), clock.now()));
+        assert!(!load.health().is_ejected());
+        assert!((load.latency(clock.now()) - 0.02).abs() < 1e-6);
+        assert_eq!(load.pending(), 1, "it goes on");
+        // It is ejected again before the stream ends: the probe is another's by then, and the end of this one is not it.
+        load.health().eject(now, 0, 0);
+        load.health().try_again(now);
+        assert!(load.health().take_probe(now));
+        let probe = load.begin();
+        clock.advance(TAU);
+        stream.end(Outcome::Unreachable, Duration::from_millis(20), clock.now());
+        assert!(load.health().is_on_probation() && !load.health().has_probe(load.millis(clock.now())));
+        assert_eq!((load.pending(), load.health().failures()), (1, (1, 1)));
+        assert!(probe.end(Outcome::Answered, Duration::ZERO, clock.now()));
+        assert!(!load.health().is_ejected());
+    }
+
+    #[test]
+    fn a_stream_that_ends_well_does_not_bring_back_how_slow_its_head_was() {
+        let (load, clock) = (Arc::new(Load::new()), ManualClock::new());
+        for outcome in [Outcome::Answered, Outcome::Canceled] {
+            let mut stream = load.begin();
+            stream.begins_to_answer(Duration::from_secs(5), clock.now());
+            clock.advance(TAU * 10);
+            stream.end(outcome, Duration::from_secs(5), clock.now());
+            assert!(load.latency(clock.now()) < 0.001, "{outcome:?}");
+        }
     }
 
     #[test]

@@ -48,6 +48,38 @@ fn redirects_travel_with_the_context() {
 }
 
 #[test]
+fn there_is_somebody_untried_just_if_a_pick_gives_one() {
+    let (clock, rng) = (ManualClock::new(), SeededRng::new(1));
+    let all = [nodes(2), vec![Node::new("none").weight(0), Node::new("gone").dead()]].concat();
+    let index = Index::build(
+        [all, vec![Node::new("blue").tenant("blue")]].concat(),
+        &IndexOptions::default(),
+        None,
+        clock.now(),
+    );
+    let (red, blue) = (Tenant::new("red").unwrap(), Tenant::new("blue").unwrap());
+    let at_blue = Request::of(&red).with_redirects("catalog=@blue");
+    let requests = [
+        (Request::base(), vec![0, 1]),
+        (Request::of(&red), vec![0, 1]),
+        (Request::of(&blue), vec![4, 0, 1]),
+        (Request::of(&blue).strictly(), vec![4]),
+        (Request::of(&red).strictly(), vec![]),
+        (at_blue, vec![4, 0, 1]),
+        (at_blue.strictly(), vec![4]),
+    ];
+    for (request, able) in requests {
+        for tried in 0..=able.len() {
+            let ask = Ask::new(clock.now(), &rng).without(&able[..tried]);
+            assert_eq!(index.has_untried(&request, &ask), tried < able.len(), "{request:?} {tried}");
+            let picked = index.pick(&P2c, &request, &ask).ok().flatten();
+            let untried = picked.is_some_and(|picked| !able[..tried].contains(&picked));
+            assert_eq!(untried, tried < able.len(), "{request:?} {tried} {picked:?}");
+        }
+    }
+}
+
+#[test]
 fn the_only_instance_of_a_tenant_comes_back_after_its_ejection() {
     let (clock, rng, rules) = (ManualClock::new(), SeededRng::new(1), Ejection::default());
     let all = [nodes(9), vec![Node::new("blue").tenant("blue")]].concat();

@@ -199,11 +199,20 @@ impl Nodes {
         match place.send(request).await {
             Ok(response) => {
                 let on = Arc::clone(&node.instance);
-                let (told, landing) = (OnceLock::new(), flight.answered(call.kind));
-                Ok(Answer { on, response, told, place, landing })
+                let landing = flight.answered(call.kind, || head_of(&response));
+                Ok(Answer { on, response, told: OnceLock::new(), place, landing })
             }
             Err(failure) => Err(Failed::sent(node, failure, flight)),
         }
+    }
+
+    /// Whether the call's next attempt would go to an instance that was not tried: the same look that the pick takes, so that
+    /// one that nobody would be sent to does not count.
+    pub(crate) fn has_untried(&self, call: &Call<'_>, tried: &[Arc<Instance>]) -> bool {
+        self.current().is_some_and(|nodes| {
+            let positions = Tried::of(tried).positions(&nodes);
+            nodes.has_untried(&call.route(), &Ask::new(Instant::now(), &SystemRng).without(&positions))
+        })
     }
 
     fn pick<'n>(&self, nodes: &'n Index<Node>, call: &Call<'_>, tried: &Tried) -> Result<&'n Node> {
@@ -258,7 +267,7 @@ impl Failed {
 impl Answer {
     /// The status, if the head tells it: `None` is success, or not known yet.
     pub(crate) fn head(&self) -> Option<Code> {
-        grpc_status(self.headers()).unwrap_or_else(|| Code::from_http(self.response.status()))
+        head_of(&self.response)
     }
 
     /// The failure that the head tells in gRPC's way, with its details. It is not cheap to read, and several ask.
@@ -314,6 +323,11 @@ impl Answer {
         self.dismissed();
         error
     }
+}
+
+/// The status, if the head tells it: `None` is success, or not known yet.
+fn head_of(response: &Response<Body>) -> Option<Code> {
+    grpc_status(response.headers()).unwrap_or_else(|| Code::from_http(response.status()))
 }
 
 /// The request once more, if its body is in memory: for a server that refuses it after it was sent.

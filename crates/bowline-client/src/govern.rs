@@ -63,7 +63,7 @@ impl Governor<'_> {
                 return self.given_up(delivered.result, GiveUp::NotIdempotent, criticality);
             };
             // What one server asks for says nothing of the others.
-            if !failure.begun && self.nodes.has_untried(&tried, call.cx) {
+            if !failure.begun && self.nodes.has_untried(call, &tried) {
                 failure.pushback = failure.pushback.filter(|pushback| *pushback == Pushback::Never);
             }
             let (budget, remaining, now) = (&self.rules.budget, call.cx.remaining(), Instant::now());

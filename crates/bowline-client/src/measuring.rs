@@ -68,10 +68,25 @@ impl<'a> Flight<'a> {
         self.land(outcome);
     }
 
-    /// The instance has answered; the end is that of its answer's body.
-    pub(crate) fn answered(mut self, kind: MethodKind) -> Option<Landing> {
-        let load = self.load.take()?;
-        let head = (kind != MethodKind::Unary).then(Instant::now);
+    /// The instance has answered; the end is that of its answer's body. Of a stream its `head` is what tells of the
+    /// instance, for its end may be hours away: one that is a failure is the end.
+    pub(crate) fn answered(
+        mut self,
+        kind: MethodKind,
+        head: impl FnOnce() -> Option<Code>,
+    ) -> Option<Landing> {
+        let is_stream = kind != MethodKind::Unary;
+        if is_stream && let Some(code) = head() {
+            self.land(of_stream(Some(code)));
+            return None;
+        }
+        let mut load = self.load.take()?;
+        let head = is_stream.then(Instant::now);
+        if let Some(now) = head
+            && load.begins_to_answer(now - self.begun, now)
+        {
+            self.shared.signals.look();
+        }
         Some(Landing { load, shared: Arc::clone(self.shared), begun: self.begun, head })
     }
 
@@ -95,6 +110,14 @@ impl Drop for Flight<'_> {
     }
 }
 
+/// What the end of a stream says of its instance. When its time is over its caller has decided.
+fn of_stream(code: Option<Code>) -> Outcome {
+    match code {
+        Some(Code::DeadlineExceeded) => Outcome::Canceled,
+        code => Outcome::of(code),
+    }
+}
+
 /// A request whose answer has begun.
 pub(crate) struct Landing {
     load: InFlight,
@@ -111,8 +134,7 @@ impl Landing {
         let outcome = match (end, code) {
             // It broke off, and not because we dropped it.
             (End::Failed(_), Some(Code::Canceled)) => Outcome::Unreachable,
-            // The stream was answered. When its time is over its caller has decided.
-            (_, Some(Code::DeadlineExceeded)) if head.is_some() => Outcome::Canceled,
+            _ if head.is_some() => of_stream(code),
             _ => Outcome::of(code),
         };
         let now = Instant::now();
@@ -185,7 +207,7 @@ mod tests {
         let (node, shared) = stage();
         let cx = Context::background();
         let landed = |kind, end: &End<'_>, code| {
-            let landing = Flight::begin(&node, &cx, FAIR, &shared).answered(kind).unwrap();
+            let landing = Flight::begin(&node, &cx, FAIR, &shared).answered(kind, || None).unwrap();
             assert_eq!(node.link.load.pending(), 1);
             landing.end(end, code);
             failures(&node)
@@ -205,9 +227,28 @@ mod tests {
     async fn a_stream_is_as_fast_as_its_head() {
         let (node, shared) = stage();
         let cx = Context::background();
-        let landing = Flight::begin(&node, &cx, FAIR, &shared).answered(MethodKind::BidiStreaming).unwrap();
+        let landing =
+            Flight::begin(&node, &cx, FAIR, &shared).answered(MethodKind::BidiStreaming, || None).unwrap();
+        assert!(node.link.load.latency(Instant::now()) > 0.0, "it is known with the head");
         tokio::time::advance(Duration::from_secs(60)).await;
         landing.end(&End::Complete(None), None);
         assert!(node.link.load.latency(Instant::now()) < 0.001);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_whose_head_is_a_failure_is_over_though_nobody_reads_its_body() {
+        let (node, shared) = stage();
+        let cx = Context::background();
+        let answered = |code| {
+            Flight::begin(&node, &cx, FAIR, &shared).answered(MethodKind::ServerStreaming, || Some(code))
+        };
+        assert!(answered(Code::Unavailable).is_none());
+        assert_eq!(failures(&node), (1, 1));
+        assert!(answered(Code::Internal).is_none());
+        assert_eq!(failures(&node), (2, 0));
+        assert!(answered(Code::DeadlineExceeded).is_none());
+        assert_eq!(failures(&node), (2, 0), "a stream may last");
+        assert!(answered(Code::NotFound).is_none());
+        assert_eq!(failures(&node), (0, 0));
     }
 }

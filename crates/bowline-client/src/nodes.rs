@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bowline_balance::Index;
-use bowline_core::{Context, Error, Instance, Result};
+use bowline_core::{Context, Error, Result};
 use bowline_discovery::{Watcher, no_instance};
 use tokio::sync::watch;
 
@@ -49,15 +49,6 @@ impl Nodes {
         let arranged = cx.run(built.wait_for(|revision| *revision >= snapshot.revision)).await;
         arranged?.map_err(|_| Error::unavailable("the channel has ended"))?;
         self.current().ok_or_else(|| self.watcher.current().unavailable())
-    }
-
-    /// Whether there is an instance of the request's tenant that was not tried.
-    pub(crate) fn has_untried(&self, tried: &[Arc<Instance>], cx: &Context) -> bool {
-        let is_untried = |node: &Node| {
-            let own = &node.instance;
-            own.tenant == *cx.tenant() && !tried.iter().any(|tried| tried.id == own.id)
-        };
-        self.current().is_some_and(|nodes| nodes.iter().any(is_untried))
     }
 
     /// The error for a request that nobody takes, although there are instances.

@@ -81,6 +81,13 @@ impl TokenBucket {
         }
     }
 
+    /// Puts back a token that was taken, for what was not done after all.
+    pub fn give_back(&self) {
+        let earlier = |full_at: u64| Some(full_at.saturating_sub(self.pause));
+        // The closure always returns a value, so that there is nothing to lose.
+        let _ = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, earlier);
+    }
+
     fn nanos(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.origin).as_nanos() as u64
     }
@@ -100,7 +107,7 @@ pub struct KeyedBuckets {
     rate: Rate,
     most: usize,
     buckets: Mutex<Buckets>,
-    others: TokenBucket,
+    others: Arc<TokenBucket>,
 }
 
 impl KeyedBuckets {
@@ -110,23 +117,24 @@ impl KeyedBuckets {
     /// No key yet.
     pub fn new(rate: Rate, most: usize, now: Instant) -> Self {
         let buckets = Buckets { by_key: HashMap::new(), swept: now };
-        Self { rate, most: most.max(1), buckets: Mutex::new(buckets), others: TokenBucket::new(rate, now) }
+        let others = Arc::new(TokenBucket::new(rate, now));
+        Self { rate, most: most.max(1), buckets: Mutex::new(buckets), others }
     }
 
     fn buckets(&self) -> MutexGuard<'_, Buckets> {
         self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a token of `key`'s.
+    /// Takes a token of `key`'s, and says of which bucket: it can be [given back](TokenBucket::give_back) there.
     ///
     /// # Errors
     /// [`Limited`] if there is none.
-    pub fn take(&self, key: u64, now: Instant) -> Result<(), Limited> {
+    pub fn take(&self, key: u64, now: Instant) -> Result<Arc<TokenBucket>, Limited> {
         let mut buckets = self.buckets();
         if let Some(bucket) = buckets.by_key.get(&key) {
             let bucket = Arc::clone(bucket);
             drop(buckets);
-            return bucket.take(now);
+            return bucket.take(now).map(|()| bucket);
         }
         let is_full = buckets.by_key.len() >= self.most;
         if is_full && now.saturating_duration_since(buckets.swept) >= SWEEP {
@@ -135,12 +143,12 @@ impl KeyedBuckets {
         }
         if buckets.by_key.len() >= self.most {
             drop(buckets);
-            return self.others.take(now);
+            return self.others.take(now).map(|()| Arc::clone(&self.others));
         }
         let bucket = Arc::new(TokenBucket::new(self.rate, now));
         buckets.by_key.insert(key, Arc::clone(&bucket));
         drop(buckets);
-        bucket.take(now)
+        bucket.take(now).map(|()| bucket)
     }
 }
 
@@ -201,6 +209,24 @@ mod tests {
         clock.advance(Duration::from_secs(2));
         assert!(buckets.take(6, clock.now()).is_ok());
         assert_eq!(buckets.buckets().by_key.len(), 1, "those that were full made room");
+    }
+
+    #[test]
+    fn a_token_that_is_given_back_can_be_taken_and_makes_no_more_than_there_were() {
+        let clock = ManualClock::new();
+        let buckets = KeyedBuckets::new(Rate { per_second: 1.0, burst: 2 }, 1, clock.now());
+        // The first key has a bucket of its own, the others share one.
+        for key in [1, 2] {
+            let bucket = buckets.take(key, clock.now()).unwrap();
+            assert!(buckets.take(key, clock.now()).is_ok() && buckets.take(key, clock.now()).is_err());
+            bucket.give_back();
+            assert!(buckets.take(key, clock.now()).is_ok() && buckets.take(key, clock.now()).is_err());
+        }
+        let bucket = buckets.take(1, clock.now() + Duration::from_secs(9)).unwrap();
+        clock.advance(Duration::from_secs(60));
+        bucket.give_back();
+        assert!((0..2).all(|_| bucket.take(clock.now()).is_ok()));
+        assert!(bucket.take(clock.now()).is_err(), "it was full by itself");
     }
 
     #[test]

@@ -211,17 +211,29 @@ impl Guard {
                 refusal
             }
         };
-        // The narrowest first: who is refused for itself takes nothing from the others.
-        if let Some(callers) = &self.callers {
-            callers.take(caller_hash(headers, peer), now).map_err(refused(Why::Caller))?;
-        }
-        if let Some(tenants) = &self.tenants {
-            let tenant = headers.get(TENANT).and_then(|name| name.to_str().ok()).unwrap_or_default();
-            tenants.take(hash_of(tenant), now).map_err(refused(Why::Tenant))?;
-        }
+        // The narrowest first: who is refused for itself takes nothing from the others, and who is refused for the others'
+        // sake has spent nothing of its own.
+        let back = |taken: &Option<Arc<TokenBucket>>| taken.iter().for_each(|bucket| bucket.give_back());
+        let caller = match &self.callers {
+            None => None,
+            Some(callers) => {
+                Some(callers.take(caller_hash(headers, peer), now).map_err(refused(Why::Caller))?)
+            }
+        };
+        let tenant = match &self.tenants {
+            None => None,
+            Some(tenants) => {
+                let tenant = headers.get(TENANT).and_then(|name| name.to_str().ok()).unwrap_or_default();
+                let taken = tenants.take(hash_of(tenant), now).inspect_err(|_| back(&caller));
+                Some(taken.map_err(refused(Why::Tenant))?)
+            }
+        };
         match &self.rate {
             None => Ok(()),
-            Some(rate) => rate.take(now).map_err(refused(Why::Operation)),
+            Some(rate) => {
+                let taken = rate.take(now).inspect_err(|_| [&caller, &tenant].into_iter().for_each(back));
+                taken.map_err(refused(Why::Operation))
+            }
         }
     }
 

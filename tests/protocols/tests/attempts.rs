@@ -18,7 +18,7 @@ use bowline_server::{Middleware, Next, Server, ServerOptions};
 use bowline_telemetry::{Metrics, Rejections, Side};
 use bowline_tests_protocols::TestService;
 use bowline_tests_protocols::api::testing::v1::{Everything, SleepRequest, testing};
-use stage::{Stage, Stand, cx};
+use stage::{Stage, Stand, cx, cx_of};
 
 /// A server whose first `fails` requests are answered with an error, and which counts all of them.
 #[derive(Clone)]
@@ -186,6 +186,38 @@ async fn one_of_two_that_refuses_at_once_costs_nobody_a_call_and_attracts_nobody
     assert_eq!(stage.ask_times(300, &cx()).await, 0);
     let refused = stands[0].asked() - before;
     assert!(refused <= 30, "{refused} of 300 went to the one that refuses");
+}
+
+#[tokio::test]
+async fn what_one_that_is_full_asks_for_does_not_keep_a_tenants_request_from_the_rest_of_the_base() {
+    let stands = Stand::several(2);
+    let balance = Balance { picker: PickerKind::WeightedRoundRobin, ..Balance::default() };
+    let stage = Stage::new(balance, &stands);
+    stands[0].refuse();
+    for tenant in ["", "red"] {
+        // It asks for a second, which these do not have.
+        for _ in 0..4 {
+            stage.ask(&cx_of(tenant).with_timeout(Duration::from_millis(700))).await.unwrap();
+        }
+    }
+    assert!(stands[0].asked() >= 2, "it was asked by both");
+}
+
+#[tokio::test]
+async fn the_only_one_that_works_is_left_alone_for_as_long_as_it_asks() {
+    let mut stands = Stand::several(3);
+    stands[1].instance.weight = 0;
+    let stage = Stage::new(Balance::default(), &stands);
+    drop(stands.remove(2));
+    stands[0].refuse();
+    let began = Instant::now();
+    let error = stage.ask(&cx()).await.unwrap_err();
+    assert_eq!(error.reason(), "OVERLOADED", "{error}");
+    assert!(
+        began.elapsed() >= Duration::from_secs(1),
+        "those that are dead or want no traffic are no others"
+    );
+    assert_eq!(stands[1].asked(), 0);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bowline_client::{ActiveProbes, Balance, PickerKind, SLOT, SlowStart, Zones};
 use bowline_core::{Context, Endpoint, Error, Instance};
+use bowline_rpc::Streaming;
 use bowline_tests_support::eventually;
 
 use stage::{Stage, Stand, cx, quickly, tasks};
@@ -47,6 +48,31 @@ async fn one_that_fails_is_ejected_and_comes_back_by_one_request() {
     assert_eq!(stage.ask_times(50, &cx()).await, 0);
     assert!((9..=11).contains(&(stands[2].asked() - before)), "it has its share again");
     assert_eq!(stage.measured("bowline_client_ejections_total{target=\"discovery:///test\"}"), Some(2.0));
+}
+
+#[tokio::test]
+async fn one_that_is_well_again_comes_back_by_the_head_of_a_stream_that_goes_on() {
+    let stands = Stand::several(5);
+    let stage = Stage::new(Balance { ejection: quickly(300 * MS), probes: None, ..in_turn() }, &stands);
+    stands[2].fail();
+    while stage.in_state("ejected") == 0.0 {
+        stage.ask_times(5, &cx()).await;
+    }
+    stands[2].recover();
+    eventually(|| stage.in_state("probation") == 1.0).await;
+    let asked = stands[2].asked();
+    let cx = cx();
+    let mut held = Vec::new();
+    while stands[2].asked() == asked {
+        assert!(held.len() < 20, "none of the streams was the probe");
+        let (sender, numbers) = Streaming::channel(1);
+        held.push((sender, stage.client.double(&cx, numbers).await.unwrap()));
+    }
+    eventually(|| stage.in_state("healthy") == 5.0).await;
+    let before = stands[2].asked();
+    assert_eq!(stage.ask_times(50, &cx).await, 0);
+    assert!((9..=11).contains(&(stands[2].asked() - before)), "it has its share while the streams go on");
+    drop(held);
 }
 
 #[tokio::test]

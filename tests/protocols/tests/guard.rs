@@ -105,6 +105,33 @@ async fn each_caller_and_each_tenant_has_a_rate_of_its_own() {
 }
 
 #[tokio::test]
+async fn who_is_refused_by_a_wider_rate_spends_nothing_of_a_narrower_one() {
+    let rate = |per_second, burst| Some(Rate { per_second, burst });
+    let (scarce, soon) = (rate(0.001, 2), rate(2.0, 1));
+    for (tenant_rate, rate) in [(soon, None), (rate(0.001, 100), soon)] {
+        let policy = ServerPolicy { caller_rate: scarce, tenant_rate, rate, ..Default::default() };
+        let running = start(None, policies([(ECHO, policy)]));
+        let mut http = Http::connect(&running.endpoint).await;
+        let mut echo = async |caller: &str| {
+            http.call("GET", "/v1/echo/x", &[("x-md-local-caller", caller)], "").await.status
+        };
+        assert_eq!(echo("other").await, 200);
+        let (mut served, mut refused) = (0, 0);
+        while served < 2 && refused < 500 {
+            match echo("me").await {
+                200 => served += 1,
+                _ => {
+                    refused += 1;
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+        }
+        assert!(refused > 2, "{refused}: the other rate was not used up");
+        assert_eq!(served, 2, "it has both of its tokens for what is served");
+    }
+}
+
+#[tokio::test]
 async fn the_least_critical_is_refused_first_and_questions_about_health_never() {
     let running = start(Some(Algorithm::Fixed(4)), Policies::default());
     let client = running.client().unwrap();
