@@ -332,12 +332,6 @@ impl Shared {
         self.now() < self.started + self.config.settle
     }
 
-    /// Whether there may be what it does not know: not everybody may have come back, and no other node told what there is.
-    /// Whoever cannot be told so is told nothing rather than that there is nothing.
-    pub(crate) fn may_miss_some(&self) -> bool {
-        self.is_settling() && !self.peers().is_synced()
-    }
-
     pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
         // A panic cannot leave the store half changed in a way that matters more than going on.
         self.store.lock().unwrap_or_else(PoisonError::into_inner)

@@ -32,7 +32,7 @@ const OPERATOR: &str = "the-token-of-an-operator";
 
 fn guarded() -> Config {
     let all = json!(["default", "shop"]);
-    serde_json::from_value(json!({"settle": "0s", "access": {"tokens": [
+    serde_json::from_value(json!({"access": {"tokens": [
         {"name": "shop", "token": SHOP, "namespaces": ["shop", "default"], "allow": ["read", "register"]},
         {"name": "reader", "token": READER, "namespaces": ["default"], "allow": ["read"]},
         {"name": "operator", "token": OPERATOR, "namespaces": all, "allow": ["operate", "read"]},

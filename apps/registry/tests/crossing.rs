@@ -14,7 +14,6 @@ const JSON: [(&str, &str); 2] = [("content-type", "application/json"), ("accept"
 fn start() -> Real {
     let mut config = Config::default();
     config.eureka_env = "prod".into();
-    config.settle = std::time::Duration::ZERO;
     config.nacos_env = "prod".into();
     Real::start(config)
 }

@@ -27,9 +27,7 @@ struct Fixture {
 
 impl Fixture {
     async fn start() -> Self {
-        let mut config = Config::default();
-        config.settle = std::time::Duration::ZERO;
-        Self::with(config).await
+        Self::with(Config::default()).await
     }
 
     async fn with(config: Config) -> Self {
@@ -240,20 +238,4 @@ async fn where_there_are_tokens_names_are_told_of_what_anybody_may_read() {
         let found = dns.addresses("catalog.default.default.bowline.").await;
         assert_eq!(found.len(), expected, "{allow:?} {found:?}");
     }
-}
-
-#[tokio::test]
-async fn a_node_that_began_lately_does_not_say_that_there_is_no_such_name() {
-    let mut config = Config::default();
-    config.settle = 3600 * SEC;
-    let mut f = Fixture::with(config).await;
-    let name = "catalog.default.default.bowline.";
-    let asked = async |f: &Fixture, name| f.ask(name, RecordType::A).await.metadata.response_code;
-    assert_eq!(asked(&f, name).await, ResponseCode::ServFail);
-    f.register(at("a", "10.0.0.1")).await;
-    assert_eq!(f.addresses(name).await, ["10.0.0.1"]);
-    assert_eq!(asked(&f, "other.default.default.bowline.").await, ResponseCode::ServFail);
-    assert_eq!(asked(&f, "no-service.bowline.").await, ResponseCode::NXDomain, "whoever comes back");
-    f.registered.remove(0).deregister(&within(30 * SEC)).await.unwrap();
-    assert_eq!(asked(&f, name).await, ResponseCode::NoError, "it went, and that is known");
 }

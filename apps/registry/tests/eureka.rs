@@ -7,7 +7,6 @@ mod common;
 use std::time::Duration;
 
 use bowline_registry::Config;
-use common::members::Member;
 use common::real::Real;
 use serde_json::{Value, json};
 
@@ -47,13 +46,6 @@ fn instance(id: &str, dirty: u64) -> Value {
     }})
 }
 
-/// Of a node that nobody is expected back at.
-fn settled() -> Config {
-    let mut config = Config::default();
-    config.settle = Duration::ZERO;
-    config
-}
-
 async fn register(real: &Real, id: &str, dirty: u64) {
     let body = instance(id, dirty).to_string();
     let answer = real.call("POST", "/eureka/apps/CATALOG", &JSON, &body).await;
@@ -81,7 +73,7 @@ async fn one(real: &Real) -> Value {
 
 #[tokio::test]
 async fn an_instance_registers_when_its_heartbeat_finds_nothing_lives_and_cancels() {
-    let real = Real::start(settled());
+    let real = Real::start(Config::default());
     let own = format!("apps/CATALOG/{ID}");
     let heartbeat = format!("{own}?status=UP&lastDirtyTimestamp=1700000000000");
     assert_eq!(status(&real, "PUT", &heartbeat).await, 404);
@@ -129,7 +121,7 @@ async fn an_instance_registers_when_its_heartbeat_finds_nothing_lives_and_cancel
 
 #[tokio::test]
 async fn applications_are_told_with_their_hash_code_and_found_by_their_addresses() {
-    let real = Real::start(settled());
+    let real = Real::start(Config::default());
     let empty = get(&real, "apps/").await;
     assert_eq!(empty["applications"]["application"], json!([]), "Spring asks with a slash at the end");
     register(&real, ID, 1).await;
@@ -180,7 +172,7 @@ impl Replica {
 
 #[tokio::test]
 async fn who_follows_deltas_has_what_the_hash_code_says() {
-    let real = Real::start(settled());
+    let real = Real::start(Config::default());
     let mut replica = Replica::default();
     let ids: Vec<_> = (0..4).map(|n| format!("host-1:catalog:{n}")).collect();
     for id in &ids {
@@ -207,7 +199,7 @@ async fn who_follows_deltas_has_what_the_hash_code_says() {
 
 #[tokio::test]
 async fn a_status_override_outlives_registrations_until_it_is_deleted() {
-    let real = Real::start(settled());
+    let real = Real::start(Config::default());
     let path = format!("apps/CATALOG/{ID}/status");
     assert_eq!(status(&real, "PUT", &format!("{path}?value=OUT_OF_SERVICE")).await, 404);
     register(&real, ID, 1).await;
@@ -233,7 +225,7 @@ async fn a_status_override_outlives_registrations_until_it_is_deleted() {
 
 #[tokio::test]
 async fn an_instance_that_is_not_ready_keeps_its_own_word_and_no_override_makes_it_ready() {
-    let real = Real::start(settled());
+    let real = Real::start(Config::default());
     for word in ["STARTING", "DOWN"] {
         let body =
             instance(ID, 1).to_string().replace("\"status\":\"UP\"", &format!("\"status\":\"{word}\""));
@@ -247,7 +239,7 @@ async fn an_instance_that_is_not_ready_keeps_its_own_word_and_no_override_makes_
 
 #[tokio::test]
 async fn xml_says_the_same_as_json() {
-    let real = Real::start(settled());
+    let real = Real::start(Config::default());
     let body = r#"<?xml version="1.0" encoding="UTF-8"?>
         <instance>
           <instanceId>host-1:catalog:8080</instanceId><hostName>host-1</hostName><app>CATALOG</app>
@@ -287,7 +279,7 @@ async fn xml_says_the_same_as_json() {
 
 #[tokio::test]
 async fn a_lease_that_is_not_renewed_runs_out_in_the_time_the_client_asked_for() {
-    let real = Real::start(settled());
+    let real = Real::start(Config::default());
     let body = instance(ID, 1).to_string().replace("\"durationInSecs\":30", "\"durationInSecs\":1");
     assert_eq!(real.call("POST", "/eureka/apps/CATALOG", &JSON, &body).await.status, 204);
     let gone = async {
@@ -303,7 +295,7 @@ async fn a_lease_that_is_not_renewed_runs_out_in_the_time_the_client_asked_for()
 
 #[tokio::test]
 async fn who_does_not_order_its_words_is_heard_also_after_one_from_the_future() {
-    let real = Real::start(settled());
+    let real = Real::start(Config::default());
     let year_2100 = 4_102_444_800_000_u64;
     register(&real, ID, year_2100).await;
     let mut moved = instance(ID, 0);
@@ -319,7 +311,7 @@ async fn who_does_not_order_its_words_is_heard_also_after_one_from_the_future() 
 
 #[tokio::test]
 async fn a_malformed_request_is_refused_with_the_name_of_its_fault() {
-    let real = Real::start(settled());
+    let real = Real::start(Config::default());
     let good = instance(ID, 1).to_string();
     for (body, fault) in [
         ("{".to_owned(), "no JSON"),
@@ -350,41 +342,4 @@ async fn a_malformed_request_is_refused_with_the_name_of_its_fault() {
     assert_eq!(status(&real, "PUT", &format!("{path}/status")).await, 400);
     assert_eq!(status(&real, "PUT", &format!("{path}?lastDirtyTimestamp=x")).await, 400);
     assert_eq!(status(&real, "POST", "apps").await, 404);
-}
-
-const LISTS: [&str; 6] =
-    ["apps", "apps/delta", "apps/CATALOG", "apps/OTHER", "vips/catalog", "svips/catalog-tls"];
-
-#[tokio::test]
-async fn a_node_that_began_lately_tells_no_lists_and_takes_who_comes() {
-    let mut config = Config::default();
-    config.settle = Duration::from_secs(3600);
-    let real = Real::start(config);
-    for list in LISTS {
-        let answer = real.call("GET", &format!("/eureka/{list}"), &JSON, "").await;
-        assert_eq!(answer.status, 403, "{list}: {}", answer.text());
-        assert!(answer.text().contains("keep what you have"), "{}", answer.text());
-    }
-    let path = format!("apps/CATALOG/{ID}");
-    assert_eq!(status(&real, "PUT", &path).await, 404, "whose answer is to register");
-    register(&real, ID, 1).await;
-    assert_eq!(status(&real, "PUT", &path).await, 200);
-    assert_eq!(status(&real, "GET", &path).await, 200);
-    assert_eq!(status(&real, "GET", "apps").await, 403, "one of them is not all");
-    assert_eq!(status(&real, "DELETE", &path).await, 200);
-}
-
-#[tokio::test]
-async fn a_node_that_another_one_told_what_there_is_tells_lists_at_once() {
-    let members = Member::several(&["z1", "z1"]).await;
-    let real = &members[1].real;
-    register(&members[0].real, ID, 1).await;
-    let told = async {
-        // Its own time of settling is half a minute.
-        while status(real, "GET", "apps/CATALOG").await != 200 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), told).await.unwrap();
-    assert_eq!(get(real, "apps").await["applications"]["apps__hashcode"], json!("UP_1_"));
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bowline_core::{Endpoint, Rng};
+use bowline_registry_bowline::api::bowline::registry::v1::Emptiness;
 use hickory_proto::op::{Edns, Header, Message, MessageType, Metadata, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, SOA, SRV};
 use hickory_proto::rr::{DNSClass, Name, RData, Record as DnsRecord, RecordType};
@@ -19,8 +20,8 @@ const UDP_MOST: u16 = 1232;
 /// What a client takes over UDP that does not say (RFC 1035).
 const UDP_LEAST: u16 = 512;
 
-/// Answers a query; `None` if it deserves no answer. `look_up` reads the registry; it returns `None` of what that does not
-/// know, as long as it may be there all the same.
+/// Answers a query; `None` if it deserves no answer. `look_up` reads the registry; it returns `None` while that does not know
+/// yet what there is.
 pub(super) fn answer(
     query: &[u8],
     over_udp: bool,
@@ -102,7 +103,7 @@ fn respond(
         Asked::Service { key, tenant, zone } => {
             // A resolver asks another node then; "there is none" would be believed.
             let Some(list) = look_up(&key) else { return refuse(ResponseCode::ServFail) };
-            if !list.is_known() {
+            if list.records.is_empty() && list.empty == Emptiness::EMPTINESS_UNKNOWN {
                 response.metadata.response_code = ResponseCode::NXDomain;
             }
             let mut chosen = choose(&list, tenant.as_deref(), zone.as_deref());

@@ -39,12 +39,8 @@ struct Shared {
 
 impl Shared {
     fn answer(&self, query: &[u8], over_udp: bool) -> Option<Vec<u8>> {
-        let node = self.node.shared();
-        answer(query, over_udp, &self.config, &SystemRng, |key| {
-            node.check_serving().ok()?;
-            let list = self.node.list(key);
-            (list.is_known() || !node.may_miss_some()).then_some(list)
-        })
+        let serves = self.node.shared().check_serving().is_ok();
+        answer(query, over_udp, &self.config, &SystemRng, |key| serves.then(|| self.node.list(key)))
     }
 }
 

@@ -258,11 +258,6 @@ impl Service {
 }
 
 impl List {
-    /// Whether the service was ever heard of.
-    pub(crate) fn is_known(&self) -> bool {
-        !self.records.is_empty() || self.empty != Emptiness::EMPTINESS_UNKNOWN
-    }
-
     /// The list of a service that nobody has heard of.
     pub(crate) fn unknown() -> Self {
         let empty = Emptiness::EMPTINESS_UNKNOWN;

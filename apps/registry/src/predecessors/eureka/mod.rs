@@ -29,9 +29,6 @@ const MAX_BODY: usize = 128 * 1024;
 /// Says that a request comes from another server.
 const REPLICATION: HeaderName = HeaderName::from_static("x-netflix-discovery-replication");
 
-/// Why no lists are told.
-const SETTLING: &str = "SETTLING";
-
 /// What is said.
 enum Said {
     /// A status alone.
@@ -61,9 +58,8 @@ pub(super) async fn call(shared: &Arc<Shared>, scope: &Scope, request: Request<B
             }
         }
         Err(error) => {
-            // As Eureka's own servers say it: clients keep the list they have, and come back.
-            let code = if error.reason() == SETTLING { StatusCode::FORBIDDEN } else { http_status(&error) };
-            let response = answer(code, "text/plain; charset=utf-8", error.public_message().to_owned());
+            let response =
+                answer(http_status(&error), "text/plain; charset=utf-8", error.public_message().to_owned());
             scope.outcome.fail(error);
             response
         }
@@ -90,9 +86,6 @@ async fn run(shared: &Arc<Shared>, scope: &Scope, request: Request<Body>) -> Res
     };
     // All of this protocol is in one namespace.
     shared.allow(&scope.cx, right, "")?;
-    if verb == "GET" && target.is_list() {
-        check_settled(shared)?;
-    }
     match (target, verb) {
         (Target::Apps, "GET") => Ok(apps(shared, |_| true)),
         (Target::Delta, "GET") => Ok(delta(shared)),
@@ -120,15 +113,6 @@ async fn run(shared: &Arc<Shared>, scope: &Scope, request: Request<Body>) -> Res
         (Target::SecureVip(vip), "GET") => vips(shared, "secureVipAddress", &vip),
         _ => Err(nowhere()),
     }
-}
-
-/// This protocol's lists have no word for "so far": a client takes an empty one for a fact, and drops what it knew.
-fn check_settled(shared: &Shared) -> Result<()> {
-    if !shared.may_miss_some() {
-        return Ok(());
-    }
-    let message = "the registry node began lately and waits for its clients to come back; keep what you have, or try another one";
-    Err(Error::unavailable(message).with_reason(SETTLING))
 }
 
 fn env(shared: &Shared) -> &str {

@@ -46,12 +46,6 @@ impl Target {
         })
     }
 
-    /// Whether what is read of it is a list, which tells by what it lacks too.
-    pub(super) fn is_list(&self) -> bool {
-        use Target::{App, Apps, Delta, SecureVip, Vip};
-        matches!(self, Apps | Delta | App(_) | Vip(_) | SecureVip(_))
-    }
-
     /// The name of what a method does with it.
     fn operation(&self, method: &Verb) -> Option<&'static str> {
         Some(match (self, method.as_str()) {
