@@ -19,8 +19,11 @@ use crate::window::{Ticks, Window};
 /// - Times are in nanoseconds, and are the handlers' own: the time from the admission to the first step is measured by
 ///   itself, as the queue that it is. Rounded to whole milliseconds, a service that answers in 0.3 ms has its limit
 ///   wrong by three times.
-/// - An overload is a queue: request after request waits before its first step, which is where an async service queues. The processor's load alone says nothing of this service, for others may be who is busy; when it is high, a
-///   shorter wait is enough. It is smoothed over 200 ms, not over seconds ([`CpuLoad`](crate::CpuLoad)).
+/// - An overload is a queue: request after request waits before its first step, which is where an async service queues. The
+///   processor's load alone says nothing of this service, for others may be who is busy; when it is high, a shorter wait is
+///   enough. It is smoothed over 200 ms, not over seconds ([`CpuLoad`](crate::CpuLoad)).
+/// - Who has begun counts up to what the service does at its best. Whoever is parked beyond that waits for something else than
+///   a processor, and takes nobody's place.
 /// - A queue has to last, as in CoDel. A process that others held up for a moment finds all that came meanwhile, and does it
 ///   in no time. Until a queue lasts, a burst is let in as far as it can be done within `too_long`. While it has not been long
 ///   that there was too much to do, each queue is.
