@@ -103,6 +103,17 @@ async fn hand_on(at: SocketAddr, there: SocketAddr, tasks: &Tracker) -> Arc<Atom
     came
 }
 
+/// Waits until the stranger was asked three times who he is; the node is there meanwhile.
+async fn is_there_until_asked(member: &Member, asked: &AtomicUsize) {
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while asked.load(Ordering::Relaxed) < 3 {
+            assert!(is_there(member));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    waited.await.expect("it is asked whether it is this node");
+}
+
 #[tokio::test]
 async fn a_strangers_word_that_he_has_a_nodes_name_ends_nobody() {
     let member = Member::start("registry-0", "a", peers(), &[]).await;
@@ -118,13 +129,7 @@ async fn a_strangers_word_that_he_has_a_nodes_name_ends_nobody() {
         }
     });
     let stranger = stranger("registry-0", at, member.peers).await;
-    let waited = tokio::time::timeout(PATIENCE, async {
-        while asked.load(Ordering::Relaxed) < 3 {
-            assert!(is_there(&member));
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-    waited.await.expect("it is asked whether it is this node");
+    is_there_until_asked(&member, &asked).await;
     assert!(is_there(&member));
     stranger.abort();
     tasks.abort();
@@ -160,13 +165,7 @@ async fn that_a_node_of_another_name_is_where_a_stranger_says_to_be_ends_nobody(
     let (at, tasks) = (peers(), Tracker::new());
     let asked = hand_on(at, other.peers, &tasks).await;
     let stranger = stranger("registry-0", at, member.peers).await;
-    let waited = tokio::time::timeout(PATIENCE, async {
-        while asked.load(Ordering::Relaxed) < 3 {
-            assert!(is_there(&member));
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-    waited.await.expect("it is asked whether it is this node");
+    is_there_until_asked(&member, &asked).await;
     assert!(is_there(&member) && is_there(&other));
     stranger.abort();
     tasks.abort();

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
-
 use std::time::Duration;
 
 use bowline_tests_support::{Process, admin_page, build, free_port, programs};

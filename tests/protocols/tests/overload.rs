@@ -49,13 +49,13 @@ impl Busy {
     fn start(threads: usize) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap();
-        let _entered = runtime.enter();
+        let entered = runtime.enter();
         let options = ServerOptions::at("127.0.0.1:0").unwrap();
         let mut server =
             Server::new("test", options).middleware(Computes).mount(testing::server(TestService::default()));
         let at = server.bind().unwrap();
         server.set_ready(true);
-        drop(_entered);
+        drop(entered);
         Self { at, _server: server, runtime: Some(runtime) }
     }
 }
